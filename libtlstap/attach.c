@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* attach.c - presence page, socket, mapping; runs in the constructor or at the first TLS call. */
+#define _GNU_SOURCE
+#include "attach.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/attach.h"
+#include "resolve.h"
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
+
+_Atomic int attach_state;
+struct shm attach_shm;
+bool attach_may_ask = true;
+
+/* A page of this process alone: a child, however it was made, finds zeroes here (madvise(2)). */
+static _Atomic uint32_t *own_page;
+static uint16_t last_producer; /* what the process that attached, or a parent, had: copied by fork */
+
+/* Programs that install a system call filter of their own which kills on surprise, or whose ways we
+ * have not proven: never attach late, never ask for addresses. */
+static const char *const confined[] = {
+	"sshd", "sshd-session", "ssh", "vsftpd", "tor", "http", "https", "chrome", "chromium", "firefox", "firefox-esr",
+};
+
+static bool is_confined(void)
+{
+	const char *exe = (const char *)getauxval(AT_EXECFN);
+	const char *name = exe ? strrchr(exe, '/') : NULL;
+
+	name = name ? name + 1 : exe;
+	for (unsigned i = 0; name && i < sizeof(confined) / sizeof(confined[0]); i++)
+		if (strcmp(name, confined[i]) == 0)
+			return true;
+	return false;
+}
+
+/* Is a seccomp filter in force? Unknown counts as yes. */
+static __attribute__((noinline)) bool is_filtered(void)
+{
+	char buf[512];
+	const char *p;
+	bool filtered = true;
+	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+	size_t have = 0;
+
+	if (fd == -1)
+		return true;
+	/* the line stands somewhere behind the first 512 bytes: keep the end of what was read */
+	while ((n = read(fd, buf + have, sizeof(buf) - 1 - have)) > 0) {
+		have += (size_t)n;
+		buf[have] = '\0';
+		p = strstr(buf, "\nSeccomp:");
+		if (p && strchr(p + 1, '\n')) {
+			filtered = strncmp(p, "\nSeccomp:\t0\n", 12) != 0;
+			break;
+		}
+		if (have > 64) {
+			memmove(buf, buf + have - 64, 64);
+			have = 64;
+		}
+	}
+	(void)close(fd);
+	return filtered;
+}
+
+/* Paths of the socket and of the presence page beside it. */
+static bool paths(struct sockaddr_un *sock, char *page, size_t size)
+{
+	const char *path = secure_getenv("TLSTAP_SOCKET");
+	const char *slash;
+	size_t dir;
+
+	if (!path || !*path)
+		path = ATTACH_SOCKET;
+	slash = strrchr(path, '/');
+	dir = slash ? (size_t)(slash - path) + 1 : 0;
+	if (strlen(path) >= sizeof(sock->sun_path) || dir + sizeof(ATTACH_PAGE) > size)
+		return false;
+	memset(sock, 0, sizeof(*sock));
+	sock->sun_family = AF_UNIX;
+	strcpy(sock->sun_path, path);
+	memcpy(page, path, dir);
+	memcpy(page + dir, ATTACH_PAGE, sizeof(ATTACH_PAGE));
+	return true;
+}
+
+/* fstat(2) by number: its libc name has changed its version too often. */
+static bool owner_of(int fd, uid_t *ret)
+{
+	struct stat st;
+
+	if (syscall(SYS_fstat, fd, &st) != 0 || !S_ISREG(st.st_mode))
+		return false;
+	*ret = st.st_uid;
+	return true;
+}
+
+static bool trusted(uid_t uid)
+{
+	return uid == 0 || uid == getuid();
+}
+
+/* Does the page say that an agentd of ours is alive? */
+static bool present(const char *path)
+{
+	struct attach_page *page;
+	struct timespec now;
+	uint64_t beat, now_ns;
+	bool yes = false;
+	uid_t uid;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+	if (fd == -1)
+		return false;
+	page = owner_of(fd, &uid) && trusted(uid) && lseek(fd, 0, SEEK_END) >= (off_t)sizeof(*page) ?
+		       mmap(NULL, sizeof(*page), PROT_READ, MAP_SHARED, fd, 0) :
+		       MAP_FAILED;
+	(void)close(fd);
+	if (page == MAP_FAILED)
+		return false;
+	if (page->magic == ATTACH_MAGIC && page->abi == ATTACH_ABI && !atomic_load(&page->off) &&
+	    clock_gettime(CLOCK_MONOTONIC, &now) == 0) {
+		now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+		beat = atomic_load(&page->beat_ns);
+		yes = beat && beat <= now_ns && now_ns - beat < ATTACH_STALE_NS;
+	}
+	(void)munmap(page, sizeof(*page));
+	return yes;
+}
+
+/* A descriptor of ours must never be one that the program takes for its standard ones. */
+static int above_standard(int fd)
+{
+	int high;
+
+	if (fd == -1 || fd > 2)
+		return fd;
+	high = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	(void)close(fd);
+	return high;
+}
+
+/* The reply's descriptor, or -1. Any other that came is closed. */
+static int take_fd(struct msghdr *msg)
+{
+	int fd = -1;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+		size_t n = c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS ? (c->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
+
+		for (size_t i = 0; i < n; i++) {
+			int got;
+
+			memcpy(&got, CMSG_DATA(c) + i * sizeof(int), sizeof(got));
+			if (fd == -1)
+				fd = got;
+			else
+				(void)close(got);
+		}
+	}
+	return fd;
+}
+
+/* Ask for a mapping. Returns the memfd, or -1. */
+static int request(int s, uint64_t *ret_size)
+{
+	struct attach_request req = { .magic = ATTACH_MAGIC, .abi = ATTACH_ABI, .pid = getpid() };
+	struct attach_reply reply = { .magic = 0 };
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(4 * sizeof(int))];
+	} control;
+	struct iovec iov = { .iov_base = &reply, .iov_len = sizeof(reply) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct pollfd wait = { .fd = s, .events = POLLIN };
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	int fd;
+
+	if (getsockopt(s, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0 || !trusted(peer.uid))
+		return -1;
+	if (send(s, &req, sizeof(req), MSG_NOSIGNAL) != (ssize_t)sizeof(req) || poll(&wait, 1, ATTACH_WAIT_MS) != 1)
+		return -1;
+	if (recvmsg(s, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) == -1)
+		return -1;
+	fd = above_standard(take_fd(&msg));
+	if (reply.magic != ATTACH_MAGIC || reply.abi != ATTACH_ABI || !reply.size) {
+		if (fd != -1)
+			(void)close(fd);
+		return -1;
+	}
+	*ret_size = reply.size;
+	return fd;
+}
+
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
+
+/* Map what agentd gave. Nobody can make it shorter under our feet: it is sealed (fcntl(2)). */
+static bool map(int fd, uint64_t size)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+	void *base;
+
+	if (seals == -1 || (seals & SEALS) != SEALS || lseek(fd, 0, SEEK_END) != (off_t)size)
+		return false;
+	base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (base == MAP_FAILED)
+		return false;
+	(void)madvise(base, size, MADV_DONTDUMP);
+	if (shm_view(&attach_shm, base, size) == 0)
+		return true;
+	(void)munmap(base, size);
+	return false;
+}
+
+static __attribute__((noinline)) bool attach_now(void)
+{
+	struct sockaddr_un addr;
+	char page[sizeof(addr.sun_path) + sizeof(ATTACH_PAGE)];
+	uint64_t size = 0;
+	void *own;
+	int s, fd = -1;
+	bool ok;
+
+	if (!paths(&addr, page, sizeof(page)) || !present(page) || is_filtered())
+		return false;
+	own = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (own == MAP_FAILED)
+		return false;
+	ok = madvise(own, 4096, MADV_WIPEONFORK) == 0; /* Linux 4.14 */
+	s = ok ? above_standard(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) : -1;
+	if (s != -1) {
+		if (connect(s, (struct sockaddr *)&addr, sizeof(addr)) == 0)
+			fd = request(s, &size);
+		(void)close(s);
+	}
+	ok = fd != -1 && map(fd, size);
+	if (fd != -1)
+		(void)close(fd);
+	if (!ok) {
+		(void)munmap(own, 4096);
+		return false;
+	}
+	own_page = own;
+	last_producer = shm_producer(&attach_shm, getpid());
+	atomic_store_explicit(own_page, last_producer, memory_order_release);
+	return last_producer != 0;
+}
+
+static void attach(void)
+{
+	int untried = ATTACH_UNTRIED, err = errno, old_cancel;
+	sigset_t all, old;
+	bool ok;
+
+	if (!atomic_compare_exchange_strong(&attach_state, &untried, ATTACH_BUSY))
+		return;
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old_cancel);
+	(void)sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, &old);
+	ok = attach_now();
+	atomic_store_explicit(&attach_state, ok ? ATTACH_DONE : ATTACH_OFF, memory_order_release);
+	(void)sigprocmask(SIG_SETMASK, &old, NULL);
+	(void)pthread_setcancelstate(old_cancel, NULL);
+	errno = err;
+}
+
+void attach_late(void)
+{
+	if (atomic_load_explicit(&attach_state, memory_order_relaxed) != ATTACH_UNTRIED)
+		return;
+	if (getauxval(AT_SECURE) || is_confined())
+		atomic_store(&attach_state, ATTACH_OFF);
+	else
+		attach();
+}
+
+static __attribute__((constructor)) void on_load(void)
+{
+	if (getauxval(AT_SECURE)) {
+		atomic_store(&attach_state, ATTACH_OFF);
+		return;
+	}
+	attach_may_ask = !is_confined();
+	if (resolve_has_tls())
+		attach();
+}
+
+uint16_t attach_producer(uint16_t *ret_parent)
+{
+	uint32_t n = atomic_load_explicit(own_page, memory_order_acquire), none = 0;
+
+	*ret_parent = n >> 16;
+	if (__builtin_expect(n != 0, 1))
+		return (uint16_t)n;
+	/* a child's first call; its parent's number came with the copied memory */
+	n = shm_producer(&attach_shm, (int32_t)getpid());
+	if (!n)
+		return 0;
+	n |= (uint32_t)last_producer << 16;
+	if (!atomic_compare_exchange_strong(own_page, &none, n))
+		n = none; /* another thread of ours was quicker */
+	*ret_parent = n >> 16;
+	last_producer = (uint16_t)n;
+	return (uint16_t)n;
+}

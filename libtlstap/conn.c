@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* conn.c - TLS handle -> slot; what was reported -> records. */
+#define _GNU_SOURCE
+#include "conn.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "attach.h"
+#include "resolve.h"
+
+#define load(p) atomic_load_explicit((p), memory_order_relaxed)
+#define load_acq(p) atomic_load_explicit((p), memory_order_acquire)
+#define store(p, v) atomic_store_explicit((p), (v), memory_order_relaxed)
+#define store_rel(p, v) atomic_store_explicit((p), (v), memory_order_release)
+
+/* The innermost call of this thread: with it a call of the library on itself, through its PLT, is told
+ * from a call of the application. Left over after a longjmp it does no harm: only callers inside
+ * the TLS library are compared with it. */
+static __thread const void *in_ssl;
+static __thread uintptr_t in_frame;
+
+static uintptr_t hint(void)
+{
+	return (uintptr_t)&in_ssl; /* differs from thread to thread */
+}
+
+/* --- facts about a handle -------------------------------------------------------------------------- */
+
+static bool random8(const struct tls_lib *lib, const SSL *ssl, uint64_t *ret)
+{
+	return lib->SSL_get_client_random && lib->SSL_get_client_random(ssl, (unsigned char *)ret, 8) == 8 && *ret;
+}
+
+static bool put_address(const struct sockaddr_storage *ss, uint8_t addr[16], uint16_t *port, uint8_t *ver)
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+
+	if (ss->ss_family == AF_INET) {
+		const struct sockaddr_in *a = (const void *)ss;
+
+		memcpy(addr, &a->sin_addr, 4);
+		*port = ntohs(a->sin_port);
+		*ver = 4;
+		return true;
+	}
+	if (ss->ss_family == AF_INET6) {
+		const struct sockaddr_in6 *a = (const void *)ss;
+
+		*port = ntohs(a->sin6_port);
+		if (memcmp(&a->sin6_addr, mapped, 12) == 0) {
+			memcpy(addr, (const uint8_t *)&a->sin6_addr + 12, 4);
+			*ver = 4;
+		} else {
+			memcpy(addr, &a->sin6_addr, 16);
+			*ver = 6;
+		}
+		return true;
+	}
+	return false;
+}
+
+/* The two system calls that a connection costs, once. */
+static void ask_addresses(struct rec_open *o)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	uint8_t ver = 0;
+
+	memset(&ss, 0, sizeof(ss));
+	if (getsockname(o->fd, (struct sockaddr *)&ss, &len) != 0)
+		return;
+	if (!put_address(&ss, o->local, &o->local_port, &ver)) {
+		o->flags |= REC_OPEN_NOT_TCP;
+		return;
+	}
+	len = sizeof(ss);
+	memset(&ss, 0, sizeof(ss));
+	if (getpeername(o->fd, (struct sockaddr *)&ss, &len) != 0 || !put_address(&ss, o->remote, &o->remote_port, &o->ver) ||
+	    o->ver != ver)
+		return;
+	o->flags |= REC_OPEN_ADDRS;
+}
+
+static size_t put_names(const struct tls_lib *lib, const SSL *ssl, struct rec_open *o, uint8_t *to)
+{
+	const unsigned char *alpn = NULL;
+	unsigned int alpn_len = 0;
+	const char *sni = lib->SSL_get_servername ? lib->SSL_get_servername(ssl, 0) : NULL;
+	size_t n = sni ? strnlen(sni, REC_NAME_MAX) : 0;
+
+	o->sni_len = (uint8_t)n;
+	if (n)
+		memcpy(to, sni, n);
+	if (lib->SSL_get0_alpn_selected)
+		lib->SSL_get0_alpn_selected(ssl, &alpn, &alpn_len);
+	if (alpn && alpn_len && alpn_len <= REC_NAME_MAX) {
+		o->alpn_len = (uint8_t)alpn_len;
+		memcpy(to + n, alpn, alpn_len);
+		n += alpn_len;
+	}
+	return n;
+}
+
+/* --- slots ----------------------------------------------------------------------------------------- */
+
+static void init_rec(struct rec *r, const struct shm_slot *s, enum rec_type type)
+{
+	memset(r, 0, sizeof(*r));
+	r->type = (uint16_t)type;
+	r->slot = (uint32_t)(s - attach_shm.slot);
+	r->gen = load(&s->gen);
+	r->producer = load(&s->producer);
+}
+
+static bool append(const struct rec *r, const void *data)
+{
+	enum shm_why why;
+	size_t done;
+
+	if (shm_append(&attach_shm, (uint16_t)r->producer, hint(), r, data, &why, &done))
+		return true;
+	if (r->type == REC_DATA)
+		atomic_fetch_add_explicit(why == SHM_FULL ? &attach_shm.h->lost_full : &attach_shm.h->lost_busy, r->len - done,
+					  memory_order_relaxed);
+	return false;
+}
+
+/* Say what the connection is. Again with every record until it was published. */
+static __attribute__((noinline)) void say_open(const struct call *c, struct shm_slot *s)
+{
+	struct {
+		struct rec_open o;
+		uint8_t names[2 * REC_NAME_MAX];
+	} msg;
+	const struct tls_lib *lib = c->lib;
+	struct rec r;
+	int err = errno;
+
+	memset(&msg.o, 0, sizeof(msg.o));
+	for (unsigned d = 0; d < 2; d++) {
+		msg.o.base[d] = load(&s->base[d]);
+		msg.o.start[d] = load(&s->start[d]);
+	}
+	if (lib->SSL_get_client_random)
+		(void)lib->SSL_get_client_random(c->ssl, msg.o.client_random, 32);
+	if (lib->SSL_get_server_random && lib->SSL_get_server_random(c->ssl, msg.o.server_random, 32) == 32 &&
+	    memcmp(msg.o.server_random, &(uint8_t[32]){ 0 }, 32) != 0)
+		msg.o.flags |= REC_OPEN_SERVER_RANDOM;
+	if (lib->SSL_is_server && lib->SSL_is_server(c->ssl))
+		msg.o.flags |= REC_OPEN_SERVER;
+	if ((lib->SSL_is_dtls && lib->SSL_is_dtls(c->ssl)) || (lib->SSL_is_quic && lib->SSL_is_quic(c->ssl)))
+		msg.o.flags |= REC_OPEN_NOT_TCP;
+	if (load(&s->state) & SHM_SLOT_CHILD)
+		msg.o.flags |= REC_OPEN_CHILD;
+	msg.o.lib = REC_LIB_OPENSSL;
+	msg.o.tls_version = lib->SSL_version ? (uint16_t)lib->SSL_version(c->ssl) : 0;
+	/* without a BIO SSL_get_rfd() would leave an entry in the error queue */
+	msg.o.fd = lib->SSL_get_rbio && lib->SSL_get_rfd && lib->SSL_get_rbio(c->ssl) ? lib->SSL_get_rfd(c->ssl) : -1;
+	if (msg.o.fd >= 0 && attach_may_ask)
+		ask_addresses(&msg.o);
+	init_rec(&r, s, REC_OPEN);
+	r.len = (uint32_t)(sizeof(msg.o) + put_names(lib, c->ssl, &msg.o, msg.names));
+	if (append(&r, &msg))
+		store(&s->state, load(&s->state) | SHM_SLOT_OPENED);
+	errno = err;
+}
+
+/* A child goes on in a connection that its parent began: where the parent was. */
+static void inherit(const struct call *c, struct shm_slot *s)
+{
+	const struct shm_slot *p = c->parent ? shm_find(&attach_shm, c->parent, c->ssl) : NULL;
+
+	if (!p || !load(&p->random8) || load(&p->random8) != load(&s->random8))
+		return;
+	for (unsigned d = 0; d < 2; d++)
+		store(&s->start[d], load(&p->start[d]) + load(&p->rep[d]) - load(&p->base[d]));
+	store(&s->state, load(&s->state) | SHM_SLOT_CHILD);
+}
+
+static __attribute__((noinline)) struct shm_slot *make_slot(const struct call *c)
+{
+	struct shm_slot *s = shm_insert(&attach_shm, c->producer, c->ssl);
+	uint64_t r8 = 0;
+
+	if (!s)
+		return NULL;
+	(void)random8(c->lib, c->ssl, &r8);
+	store(&s->random8, r8);
+	inherit(c, s);
+	return s;
+}
+
+/* The handle's address is in use again, or its session renegotiated: agentd finds out which. */
+static __attribute__((noinline)) struct shm_slot *renew_slot(const struct call *c, struct shm_slot *s, uint64_t r8)
+{
+	for (unsigned d = 0; d < 2; d++) {
+		store(&s->base[d], load(&s->rep[d]));
+		store(&s->start[d], 0);
+	}
+	store(&s->random8, r8);
+	store(&s->state, 0);
+	store_rel(&s->gen, load(&s->gen) + 1);
+	say_open(c, s);
+	return s;
+}
+
+/* Early data of a client were accepted or not, once the handshake is over. */
+static __attribute__((noinline)) void say_verdict(const struct call *c, struct shm_slot *s)
+{
+	struct rec r;
+
+	if (!c->lib->SSL_get_early_data_status || !c->lib->SSL_is_init_finished || !c->lib->SSL_is_init_finished(c->ssl))
+		return;
+	init_rec(&r, s, REC_VERDICT);
+	r.off = load(&s->rep[DIR_TX]);
+	if (c->lib->SSL_get_early_data_status(c->ssl) != 2 /* SSL_EARLY_DATA_ACCEPTED */)
+		r.flags = REC_F_REJECTED;
+	if (append(&r, NULL))
+		store(&s->state, load(&s->state) & (uint16_t)~SHM_SLOT_EARLY);
+}
+
+/* --- calls ----------------------------------------------------------------------------------------- */
+
+static bool nested(const struct call *c, uintptr_t frame)
+{
+	return in_ssl == c->ssl && in_ssl && frame < in_frame;
+}
+
+void tap_enter(struct call *c, SSL *ssl, enum dir dir, const void *ra, const char *name)
+{
+	uintptr_t frame = (uintptr_t)c;
+	struct site site = resolve(ra, name);
+
+	if (atomic_load_explicit(&attach_state, memory_order_relaxed) == ATTACH_UNTRIED)
+		attach_late();
+	c->lib = site.lib;
+	c->real = site.real;
+	c->ssl = ssl;
+	c->dir = dir;
+	c->slot = NULL;
+	if (!attach_on() || !site.lib || !ssl || (site.internal && nested(c, frame)) ||
+	    !(c->producer = attach_producer(&c->parent))) {
+		c->ssl = NULL;
+		return;
+	}
+	c->outer_ssl = in_ssl;
+	c->outer_frame = in_frame;
+	in_ssl = ssl;
+	in_frame = frame;
+	c->slot = shm_find(&attach_shm, c->producer, ssl);
+	if (!c->slot) {
+		/* a plugin may have been replaced since this call site was seen */
+		site = resolve_again(ra, name);
+		if (site.lib)
+			c->lib = site.lib;
+		if (c->lib->SSL_is_init_finished && c->lib->SSL_is_init_finished(ssl) && (c->slot = make_slot(c)))
+			say_open(c, c->slot); /* before the first byte: agentd has the whole exchange to look the socket up */
+	} else if (load(&c->slot->state) & SHM_SLOT_EARLY) {
+		say_verdict(c, c->slot);
+	}
+	if (c->slot) {
+		c->other = load(&c->slot->rep[!dir]);
+		store_rel(&c->slot->begin[dir], load(&c->slot->end[dir]) + 1);
+	}
+}
+
+/* Everything of a call that reported bytes but the records. Returns the slot or NULL. */
+static struct shm_slot *count(struct call *c, struct rec *r, size_t n, uint16_t flags)
+{
+	struct shm_slot *s = c->slot;
+	enum dir dir = c->dir;
+	uint64_t r8;
+
+	if (!s)
+		s = make_slot(c);
+	else if (random8(c->lib, c->ssl, &r8) && r8 != load(&s->random8)) {
+		if (load(&s->random8))
+			s = renew_slot(c, s, r8);
+		else
+			store(&s->random8, r8);
+	}
+	if (!s)
+		return NULL;
+	init_rec(r, s, REC_DATA);
+	r->len = (uint32_t)n;
+	r->off = load(&s->rep[dir]);
+	r->flags = flags;
+	if (dir == DIR_RX) {
+		uint32_t begin = load_acq(&s->begin[DIR_TX]);
+
+		r->flags |= REC_F_RX;
+		if (begin != load_acq(&s->end[DIR_TX])) {
+			r->flags |= REC_F_IN_FLIGHT;
+			r->begin = begin;
+		}
+		r->other = load_acq(&s->rep[DIR_TX]);
+	} else {
+		r->other = c->slot ? c->other : load(&s->rep[DIR_RX]);
+	}
+	store_rel(&s->rep[dir], r->off + n); /* first the count, then the copy */
+	if (flags & REC_F_EARLY)
+		store(&s->state, load(&s->state) | SHM_SLOT_EARLY);
+	if (!(load(&s->state) & SHM_SLOT_OPENED))
+		say_open(c, s);
+	return s;
+}
+
+static void leave(struct call *c, struct shm_slot *s)
+{
+	if (s)
+		store_rel(&s->end[c->dir], load(&s->begin[c->dir]));
+	in_ssl = c->outer_ssl;
+	in_frame = c->outer_frame;
+}
+
+/* Not inlined: a program that switches stacks inside the real call may come back on another thread. */
+__attribute__((noinline)) void tap_leave(struct call *c, const void *buf, size_t n, uint16_t flags)
+{
+	struct shm_slot *s = c->slot;
+	struct rec r;
+
+	if (!c->ssl)
+		return;
+	if (n) {
+		s = count(c, &r, n, flags);
+		if (s && (load(&s->state) & SHM_SLOT_OPENED))
+			(void)append(&r, buf);
+		else if (s)
+			atomic_fetch_add_explicit(&attach_shm.h->lost_full, n, memory_order_relaxed);
+	}
+	leave(c, s);
+}
+
+__attribute__((noinline)) void tap_hole(struct call *c, size_t n)
+{
+	struct shm_slot *s = c->slot;
+	struct rec r;
+
+	if (!c->ssl)
+		return;
+	if (n) {
+		s = count(c, &r, n, 0);
+		r.type = REC_HOLE;
+		if (s)
+			(void)append(&r, NULL);
+	}
+	leave(c, s);
+}
+
+__attribute__((noinline)) void tap_close(SSL *ssl, bool gone)
+{
+	uint16_t producer, parent;
+	struct shm_slot *s;
+	struct rec r;
+
+	if (!ssl || !attach_on() || !(producer = attach_producer(&parent)))
+		return;
+	s = shm_find(&attach_shm, producer, ssl);
+	if (!s || (!gone && (load(&s->state) & SHM_SLOT_SHUT)))
+		return;
+	init_rec(&r, s, REC_CLOSE);
+	r.off = load(&s->rep[DIR_TX]);
+	r.other = load(&s->rep[DIR_RX]);
+	r.flags = gone ? REC_F_FREE : 0;
+	(void)append(&r, NULL);
+	if (gone)
+		shm_remove(&attach_shm, producer, ssl);
+	else
+		store(&s->state, load(&s->state) | SHM_SLOT_SHUT);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* conn.h - one call on one TLS handle, from its entry to its record in the shared mapping.
+ *
+ * A wrapper is three lines: tap_enter(), the real function, tap_leave(). What the library
+ * reported is counted in the handle's slot first and copied second; if the copy finds no room, the
+ * count stays, and the difference is the loss. Any thread; several at once on one handle. Leaves
+ * errno, the OpenSSL error queue and every argument as they were. */
+#ifndef TLSTAP_CONN_H
+#define TLSTAP_CONN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/shm.h"
+#include "common/tuple.h"
+#include "hooks.h"
+
+/* On the wrapper's stack. */
+struct call {
+	const struct tls_lib *lib;
+	void *real; /* used when lib is NULL */
+	SSL *ssl;   /* NULL: nothing to tap */
+	struct shm_slot *slot;
+	uint64_t other; /* a write: offset of RX at its entry */
+	enum dir dir;
+	uint16_t producer, parent;
+	/* the call that this one stands in, if any */
+	const void *outer_ssl;
+	uintptr_t outer_frame;
+};
+
+/* A call of hook @name on @ssl begins. @ra is the hook's return address. */
+void tap_enter(struct call *c, SSL *ssl, enum dir dir, const void *ra, const char *name);
+
+/* It is over: the library reported @n bytes of @buf (0: none). @flags: REC_F_EARLY or 0. */
+void tap_leave(struct call *c, const void *buf, size_t n, uint16_t flags);
+
+/* As tap_leave() for @n bytes that were sent from a file: counted, not copied. */
+void tap_hole(struct call *c, size_t n);
+
+/* @ssl was shut down by this side, or is about to be freed or cleared (@gone). */
+void tap_close(SSL *ssl, bool gone);
+
+#endif

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* resolve.c - find the TLS library that a caller would have reached without us. */
+#define _GNU_SOURCE
+#include "resolve.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <stdatomic.h>
+#include <string.h>
+
+/* These stand in libdl before glibc 2.34 and in libc since. Asked for by their oldest version and
+ * weakly, they are found in both, and where a process has no libdl there is no TLS library either. */
+#if defined(__x86_64__)
+#define OLDEST "GLIBC_2.2.5"
+#elif defined(__aarch64__)
+#define OLDEST "GLIBC_2.17"
+#else
+#error "which is the oldest symbol version of this architecture's glibc?"
+#endif
+extern __typeof(dlopen) old_dlopen __attribute__((weak));
+extern __typeof(dlsym) old_dlsym __attribute__((weak));
+extern __typeof(dlvsym) old_dlvsym __attribute__((weak));
+extern __typeof(dlclose) old_dlclose __attribute__((weak));
+__asm__(".symver old_dlopen, dlopen@" OLDEST);
+__asm__(".symver old_dlsym, dlsym@" OLDEST);
+__asm__(".symver old_dlvsym, dlvsym@" OLDEST);
+__asm__(".symver old_dlclose, dlclose@" OLDEST);
+
+#define LIBS 32u   /* TLS library objects in one process */
+#define SITES 256u /* call sites remembered; a power of two */
+
+static struct tls_lib libs[LIBS]; /* two threads that meet one library at once may each add it: harmless */
+static _Atomic uint32_t libs_n;	  /* entries given out */
+static _Atomic bool libs_ready[LIBS];
+
+/* return address << 8 | internal << 7 | library + 1: one word, so that it is never torn */
+static _Atomic uint64_t sites[SITES];
+
+/* --- objects ------------------------------------------------------------------------------------- */
+
+struct object {
+	uintptr_t at; /* in: an address; out: nothing */
+	uintptr_t base, lo, hi;
+	const char *name; /* borrowed from the dynamic linker while the object is loaded; "": the program */
+	const ElfW(Dyn) * dyn;
+	bool found;
+};
+
+static bool extent(const struct dl_phdr_info *info, struct object *o)
+{
+	bool inside = false;
+
+	o->lo = UINTPTR_MAX;
+	o->hi = 0;
+	o->dyn = NULL;
+	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+		uintptr_t lo = info->dlpi_addr + p->p_vaddr;
+
+		if (p->p_type == PT_DYNAMIC)
+			o->dyn = (const void *)lo;
+		if (p->p_type != PT_LOAD)
+			continue;
+		if (lo < o->lo)
+			o->lo = lo;
+		if (lo + p->p_memsz > o->hi)
+			o->hi = lo + p->p_memsz;
+		inside |= o->at >= lo && o->at < lo + p->p_memsz;
+	}
+	return inside;
+}
+
+static int on_object(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	struct object *o = arg;
+
+	(void)size;
+	if (!extent(info, o))
+		return 0;
+	o->base = info->dlpi_addr;
+	o->name = info->dlpi_name ? info->dlpi_name : "";
+	o->found = true;
+	return 1;
+}
+
+static struct object object_at(const void *addr)
+{
+	struct object o = { .at = (uintptr_t)addr };
+
+	(void)dl_iterate_phdr(on_object, &o);
+	return o;
+}
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+static int on_tls_name(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	(void)size;
+	(void)arg;
+	return info->dlpi_name && strncmp(base_name(info->dlpi_name), "libssl", 6) == 0;
+}
+
+bool resolve_has_tls(void)
+{
+	return dl_iterate_phdr(on_tls_name, NULL) != 0;
+}
+
+/* --- the version that a module asks for ------------------------------------------------------------ */
+
+/* Where a dynamic entry points: glibc relocates some in place, others not. */
+static uintptr_t dyn_ptr(const struct object *o, uintptr_t p)
+{
+	return p < o->lo ? p + o->base : p;
+}
+
+struct dynamic {
+	const ElfW(Sym) * sym;
+	const char *str;
+	const ElfW(Half) * versym;
+	const ElfW(Verneed) * need;
+	size_t need_n;
+	size_t undefined; /* how many symbols to look at: undefined ones come first */
+};
+
+static bool dynamic_of(const struct object *o, struct dynamic *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	for (const ElfW(Dyn) *d = o->dyn; d && d->d_tag != DT_NULL; d++) {
+		uintptr_t p = dyn_ptr(o, d->d_un.d_ptr);
+
+		switch (d->d_tag) {
+		case DT_SYMTAB:
+			ret->sym = (const void *)p;
+			break;
+		case DT_STRTAB:
+			ret->str = (const void *)p;
+			break;
+		case DT_VERSYM:
+			ret->versym = (const void *)p;
+			break;
+		case DT_VERNEED:
+			ret->need = (const void *)p;
+			break;
+		case DT_VERNEEDNUM:
+			ret->need_n = d->d_un.d_val;
+			break;
+		case DT_HASH: /* nbucket, nchain: nchain is the number of symbols */
+			ret->undefined = ((const uint32_t *)p)[1];
+			break;
+		case DT_GNU_HASH: /* nbuckets, symoffset: what is before it is undefined */
+			if (!ret->undefined)
+				ret->undefined = ((const uint32_t *)p)[1];
+			break;
+		default:
+			break;
+		}
+	}
+	return ret->sym && ret->str && ret->versym && ret->need && ret->undefined;
+}
+
+/* The version that the module of @o wants of @name, or NULL: any. */
+static const char *wanted_version(const struct object *o, const char *name)
+{
+	struct dynamic d;
+	unsigned index = 0;
+
+	if (!dynamic_of(o, &d))
+		return NULL;
+	for (size_t i = 1; i < d.undefined && !index; i++)
+		if (d.sym[i].st_shndx == SHN_UNDEF && strcmp(d.str + d.sym[i].st_name, name) == 0)
+			index = d.versym[i] & 0x7fff;
+	if (index < 2)
+		return NULL;
+	for (const char *p = (const char *)d.need; d.need_n--;) {
+		const ElfW(Verneed) *need = (const void *)p;
+		const char *q = p + need->vn_aux;
+
+		for (unsigned k = 0; k < need->vn_cnt; k++) {
+			const ElfW(Vernaux) *aux = (const void *)q;
+
+			if ((aux->vna_other & 0x7fff) == index)
+				return d.str + aux->vna_name;
+			q += aux->vna_next;
+		}
+		if (!need->vn_next)
+			break;
+		p += need->vn_next;
+	}
+	return NULL;
+}
+
+/* --- libraries ------------------------------------------------------------------------------------- */
+
+struct search {
+	const char *name;
+	uintptr_t self; /* our own base */
+	void *sym;
+};
+
+static int on_exporter(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	struct search *s = arg;
+	void *h;
+
+	(void)size;
+	if (s->sym || info->dlpi_addr == s->self || !info->dlpi_name || !*info->dlpi_name)
+		return 0;
+	if (on_tls_name(info, size, NULL)) {
+		h = old_dlopen(info->dlpi_name, RTLD_LAZY | RTLD_NOLOAD);
+		s->sym = h ? old_dlsym(h, s->name) : NULL;
+		if (h)
+			(void)old_dlclose(h);
+	}
+	return 0;
+}
+
+/* The real @name for a caller in @from, as the dynamic linker would have bound it. */
+static void *bind(const struct object *from, const char *name)
+{
+	const char *version = from->found ? wanted_version(from, name) : NULL;
+	struct search s = { .name = name };
+	void *sym, *h;
+
+	sym = version ? old_dlvsym(RTLD_NEXT, name, version) : old_dlsym(RTLD_NEXT, name);
+	if (sym)
+		return sym;
+	if (from->found && *from->name) {
+		h = old_dlopen(from->name, RTLD_LAZY | RTLD_NOLOAD);
+		if (h && version)
+			sym = old_dlvsym(h, name, version);
+		if (h && !sym)
+			sym = old_dlsym(h, name);
+		if (h)
+			(void)old_dlclose(h);
+	}
+	if (!sym)
+		sym = old_dlsym(RTLD_NEXT, name);
+	if (!sym) { /* a caller whose libraries come from the one that loaded it */
+		s.self = object_at((const void *)resolve).base;
+		(void)dl_iterate_phdr(on_exporter, &s);
+		sym = s.sym;
+	}
+	return sym;
+}
+
+static void fill(struct tls_lib *lib, void *h)
+{
+#define FILL_HOOK(ret, name, args, fail) lib->name = (ret(*) args)old_dlsym(h, #name);
+#define FILL_ASK(ret, name, args) lib->name = (ret(*) args)old_dlsym(h, #name);
+	OPENSSL_HOOKS(FILL_HOOK)
+	OPENSSL_ASKS(FILL_ASK)
+}
+
+/* The entry of the library object that holds @sym, made if it is new. It is never unloaded again: its
+ * functions may be called from what we remember. NULL: no room, or the program itself. */
+static const struct tls_lib *lib_of(void *sym)
+{
+	struct object o = object_at(sym);
+	uint32_t n;
+	void *h;
+
+	for (uint32_t i = 0; i < LIBS; i++)
+		if (atomic_load_explicit(&libs_ready[i], memory_order_acquire) && libs[i].lo == o.lo)
+			return &libs[i];
+	if (!o.found || !*o.name || atomic_load_explicit(&libs_n, memory_order_relaxed) >= LIBS)
+		return NULL;
+	h = old_dlopen(o.name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+	if (!h)
+		return NULL;
+	n = atomic_fetch_add_explicit(&libs_n, 1, memory_order_relaxed);
+	if (n >= LIBS)
+		return NULL;
+	libs[n].lo = o.lo;
+	libs[n].hi = o.hi;
+	fill(&libs[n], h);
+	atomic_store_explicit(&libs_ready[n], true, memory_order_release);
+	return &libs[n];
+}
+
+/* --- call sites ------------------------------------------------------------------------------------ */
+
+static _Atomic uint64_t *site_of(uintptr_t ra)
+{
+	return &sites[(ra ^ ra >> 8 ^ ra >> 16) & (SITES - 1)];
+}
+
+static __attribute__((noinline)) struct site find(const void *ra, const char *name)
+{
+	struct object from = object_at(ra);
+	struct object self = object_at((const void *)resolve);
+	struct site ret = { .lib = NULL };
+	uint64_t word;
+	void *sym;
+
+	if (!old_dlsym || !old_dlopen || !old_dlvsym)
+		return ret;
+	sym = bind(&from, name);
+	ret.real = sym;
+	ret.lib = sym ? lib_of(sym) : NULL;
+	if (!ret.lib)
+		return ret;
+	ret.internal = from.found && (from.base == self.base || from.lo == ret.lib->lo);
+	word = (uint64_t)(uintptr_t)ra << 8 | (ret.internal ? 0x80u : 0) | (uint64_t)(ret.lib - libs + 1);
+	atomic_store_explicit(site_of((uintptr_t)ra), word, memory_order_release);
+	return ret;
+}
+
+struct site resolve(const void *ra, const char *name)
+{
+	uint64_t word = atomic_load_explicit(site_of((uintptr_t)ra), memory_order_acquire);
+
+	if (__builtin_expect(word >> 8 == ((uint64_t)(uintptr_t)ra & 0xffffffffffffffull) && (word & 0x7f), 1))
+		return (struct site){ .lib = &libs[(word & 0x7f) - 1], .internal = word & 0x80 };
+	return find(ra, name);
+}
+
+struct site resolve_again(const void *ra, const char *name)
+{
+	return find(ra, name);
+}
