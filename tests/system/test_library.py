@@ -103,6 +103,12 @@ def judge(name):
     return name, "same" if tapped == plain else f"plain {plain}, tapped {tapped}"
 
 
+def test_sandbox_preloads_the_library():
+    """Else the next test compares nothing with nothing."""
+    assert library().rsplit("/", 1)[1].encode() in sandbox("cat /proc/self/maps", True)[1]
+    assert library().rsplit("/", 1)[1].encode() not in sandbox("cat /proc/self/maps", False)[1]
+
+
 @pytest.mark.slow
 def test_every_program_of_usr_bin():
     with ThreadPoolExecutor(2) as pool:
