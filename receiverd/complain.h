@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* complain.h - lines about peers that misbehave, at most one per address and minute, and one a second in all.
+ * What was not said is counted and told with the next line about that address. One thread. */
+#ifndef TLSTAP_RECEIVERD_COMPLAIN_H
+#define TLSTAP_RECEIVERD_COMPLAIN_H
+
+#include <stdbool.h>
+#include <sys/socket.h>
+
+#include "common/log.h"
+
+/* A /64 of IPv6 counts as one address. Are @a and @b one? */
+bool complain_same(const struct sockaddr_storage *a, const struct sockaddr_storage *b);
+
+/* @now  seconds, monotonic. Returns whether the line was written. */
+bool complain(const struct sockaddr_storage *sa, double now, const char *fmt, ...) LOG_FMT(3, 4);
+
+#endif
