@@ -73,8 +73,13 @@ class Agentd(Tapd):
         return environment(tap=True, TLSTAP_SOCKET=self.socket, **more)
 
     def counters(self):
-        """The sums of all connections and directions."""
-        return self.status()["bytes"]
+        """The sums of all connections and directions, in one dictionary."""
+        status = self.status()
+        sink = status["sink"]
+        counters = {k: v for k, v in status.items() if isinstance(v, int)}
+        counters.update({k: sink[k] for k in ("acked", "in_flight", "backlog", "unknown")})
+        assert sink["forged"] == counters["forged"], "the sink was given something else than what was forged"
+        return counters
 
     def wait_forged(self, size, timeout=60):
         """Wait until @size bytes of cleartext were forged and have left."""

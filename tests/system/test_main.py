@@ -337,7 +337,7 @@ def test_port_shift_and_port_map(agentd, python_server, net, scratch):
         server = python_server(env=agent.env(), port=port)
         python_client(scratch, net.client, [request("/")], port=port)
         server.stop()
-    wait_for(lambda: agent.status()["bytes"]["acked"] >= 3 * 100)
+    wait_for(lambda: agent.counters()["acked"] >= 3 * 100)
     agent.check_balance()
     agent.stop()
     assert sorted(key[1][1] for key in capture.flows(path)) == [53, 543, 1883]

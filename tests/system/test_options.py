@@ -39,7 +39,7 @@ def one_line(done, *words):
     (["-m", "many"], ["-m", "'many'"]),
     (["-o"], ["-o", "missing"]),
     (["--status=xml", "--socket", "/nonexistent/s"], ["--status", "json"]),
-    (["--status", "--socket", "/nonexistent/s"], ["/nonexistent/s"]),
+    (["--status", "--socket", "/nonexistent/s"], ["/nonexistent/"]),
 ])
 def test_bad_option_is_one_line(name, args, words):
     one_line(daemon(name, *args), *words)
