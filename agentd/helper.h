@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* helper.h - the small privileged process beside agentd, and how agentd asks it.
+ *
+ * agentd forks it before it drops its privileges, then talks to it over a SOCK_SEQPACKET pair:
+ * requests and answers of fixed size, each with a cookie that the asker chooses, many in flight. So
+ * a lane never blocks on /proc or on netlink. The helper answers questions and hands over descriptors
+ * of tlstap's own mappings; it changes nothing. It keeps CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH and
+ * CAP_CHECKPOINT_RESTORE (measured: without any of them it does not do its work; destroy events need
+ * no capability, CAP_NET_ADMIN only for a larger buffer, set before the fork), and it ends when its
+ * socket closes.
+ *
+ * struct helper belongs to one thread. Several lanes: one helper each. Requests are collected and
+ * leave with helper_flush() (or when enough of them wait); call it at the end of a sweep. Answers
+ * come in any order, but what concerns one tuple comes in the order in which it was seen: LIVE before
+ * the DESTROYED of that same socket.
+ *
+ * All functions that ask return 0, -EAGAIN (too many requests wait for an answer: counted in
+ * h->refused, ask again later) or -EPIPE (the helper is gone). */
+#ifndef TLSTAP_HELPER_H
+#define TLSTAP_HELPER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "sockdiag.h"
+
+#define HELPER_OUTSTANDING_MAX 512 /* requests without their (last) answer */
+#define HELPER_PIDS_MAX 8	   /* processes of one family in a request */
+#define HELPER_IDS_MAX 16	   /* mappings in one helper_family() */
+#define HELPER_PATH_MAX 512	   /* bytes of an exe path that are kept */
+#define HELPER_DESTROY_LOG 65536   /* destroyed tuples remembered ... */
+#define HELPER_DESTROY_LOG_S 60	   /* ... for so long */
+
+enum helper_type {
+	HELPER_VERIFY,	  /* answer of helper_verify() */
+	HELPER_EXISTS,	  /* answer of helper_exists() */
+	HELPER_FAMILY,	  /* answers of helper_family(): any number, then one with .last */
+	HELPER_ADOPT,	  /* answers of helper_adopt(): any number, then one with .last */
+	HELPER_PROC,	  /* answer of helper_proc() */
+	HELPER_DESTROYED, /* event: the kernel destroyed the TCP socket .e (.sock_cookie) */
+	HELPER_OVERRUN,	  /* event: DESTROYED events were lost; ask helper_exists() about live tuples */
+};
+
+enum helper_result {
+	HELPER_R_ERROR, /* could not find out; .err says why (errno) */
+	HELPER_R_LIVE,	/* VERIFY: the socket exists and is a descriptor of one of the processes. EXISTS: it exists */
+	HELPER_R_LISTENER, /* VERIFY: existed and is closed (or closing) now; one of the processes listens on its local port */
+	HELPER_R_FOREIGN,     /* VERIFY: the socket exists, but is no descriptor of these processes */
+	HELPER_R_GONE,	      /* VERIFY, EXISTS: there is no such socket (any more) and nothing proves whose it was */
+	HELPER_R_OTHER_NETNS, /* VERIFY: the process lives in another network namespace */
+	HELPER_R_NO_PROCESS,  /* VERIFY, PROC: no such process, or its start time is another: the pid was used again */
+	HELPER_R_OK,	      /* FAMILY, ADOPT, PROC */
+};
+
+/* A process, safe against a reused pid. start_time: field 22 of /proc/PID/stat; 0 = do not compare. */
+struct helper_pid {
+	uint64_t start_time;
+	int32_t pid;
+	uint32_t pad;
+};
+
+/* A shared mapping's file. */
+struct helper_id {
+	uint64_t dev;
+	uint64_t inode;
+};
+
+struct helper_event {
+	enum helper_type type;
+	enum helper_result result;
+	uint64_t cookie; /* the asker's */
+	int err;	 /* errno value when HELPER_R_ERROR */
+	bool last;	 /* no further answer for this request (always true but for FAMILY, ADOPT items) */
+
+	struct endpoint e; /* VERIFY, EXISTS: as asked (normalised). DESTROYED: as the kernel's socket had it */
+	uint64_t
+		sock_cookie; /* VERIFY LIVE, EXISTS LIVE, DESTROYED: one and the same socket has one and the same; else 0 */
+	uint64_t sock_inode; /* VERIFY LIVE */
+	int32_t sock_pid;    /* VERIFY LIVE, LISTENER: which process holds it ... */
+	int32_t sock_fd;     /* ... under which number */
+	bool was_destroyed;  /* VERIFY LISTENER, GONE: its destruction is in the log */
+
+	struct helper_id id; /* FAMILY, ADOPT */
+	struct helper_pid p; /* FAMILY, ADOPT, PROC: global pid and start time */
+	int32_t ns_pid;	     /* FAMILY, ADOPT, PROC: its pid in its innermost pid namespace */
+	int fd;		     /* ADOPT: the mapping's file, read-write, CLOEXEC; the callback takes it. Else -1 */
+	uint64_t size; /* ADOPT: of the file; sealed against shrinking and growing, owned by root or agentd's user */
+
+	uint32_t uid;	 /* ADOPT, PROC: real uid of the process */
+	uint64_t netns;	 /* PROC: inode of its network namespace */
+	bool own_netns;	 /* PROC: it is the helper's */
+	int seccomp;	 /* PROC: "Seccomp:" of its status, 0..2; -1 unknown */
+	const char *exe; /* PROC: /proc/PID/exe, cut at HELPER_PATH_MAX - 1, NOT escaped; "" unknown. Else NULL */
+};
+
+struct helper_req;
+
+struct helper {
+	int fd;			/* private */
+	pid_t pid;		/* private */
+	uint32_t outstanding;	/* requests that wait for their last answer */
+	uint32_t n_req;		/* private: collected, not yet sent */
+	struct helper_req *req; /* private */
+	uint8_t *buf;		/* private */
+	uint64_t asked;		/* requests taken */
+	uint64_t refused;	/* requests refused with -EAGAIN */
+	uint64_t destroyed;	/* DESTROYED events received */
+	uint64_t overruns;	/* OVERRUN events received */
+};
+
+/* Fork the helper. Call as root, before threads, before privileges are dropped; where not root, the
+ * helper sees only what the own user may see.
+ * @keep_user  user that the helper runs as (with its capabilities); NULL: stay as we are
+ * Descriptors above 2 are closed in the child. Returns 0 or -errno. */
+int helper_start(struct helper *h, const char *keep_user);
+
+/* Close the socket, wait for the process. Outstanding requests get no answer. May be called twice. */
+void helper_stop(struct helper *h);
+
+/* Readable: call helper_poll(). */
+static inline int helper_fd(const struct helper *h)
+{
+	return h->fd;
+}
+
+/* Does this connection belong to one of these processes? In the process's own words it does.
+ * @p, @n      1 .. HELPER_PIDS_MAX processes of its family (all in one network namespace: the first one's counts)
+ * @fd_hint    descriptor number to look at first; -1: none. All descriptors (65536 at most) are looked at then */
+int helper_verify(struct helper *h, uint64_t cookie, const struct helper_pid *p, size_t n, int fd_hint,
+		  const struct endpoint *e);
+
+/* Does the kernel still have this connection in the own network namespace? TIME_WAIT and orphans
+ * (closed, still sending) count as gone. */
+int helper_exists(struct helper *h, uint64_t cookie, const struct endpoint *e);
+
+/* Which live processes map these files (names in their maps begin with "/memfd:tlstap")? Reads all of
+ * /proc/PID/maps: seldom, please.
+ * @n  0 .. HELPER_IDS_MAX; 0: any such file */
+int helper_family(struct helper *h, uint64_t cookie, const struct helper_id *id, size_t n);
+
+/* Find the mappings of a predecessor: one answer with a descriptor for each distinct file that is a
+ * sealed memfd, named tlstap..., owned by root or the helper's user, and still mapped. */
+int helper_adopt(struct helper *h, uint64_t cookie);
+
+/* What process is this? p->start_time is compared if not 0. */
+int helper_proc(struct helper *h, uint64_t cookie, const struct helper_pid *p);
+
+/* Send what was collected. Never blocks; what does not fit into the socket goes with the next call.
+ * Returns 0 or -EPIPE. */
+int helper_flush(struct helper *h);
+
+/* Receive what is there and call @cb for each answer and event, at most @max datagrams.
+ * @e is valid during the call; e->fd is the callback's.
+ * Returns how many answers and events, 0 if there were none, -EPIPE if the helper is gone. */
+typedef void (*helper_cb)(void *arg, const struct helper_event *e);
+int helper_poll(struct helper *h, unsigned max, helper_cb cb, void *arg);
+
+#endif

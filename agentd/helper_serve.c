@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The helper process: takes requests, looks, answers; passes on what the kernel destroys. */
+#include "helper_wire.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <netinet/tcp.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+
+#include <linux/capability.h>
+
+#include "common/priv.h"
+#include "destroylog.h"
+#include "helper_verify.h"
+
+#ifndef CAP_CHECKPOINT_RESTORE
+#define CAP_CHECKPOINT_RESTORE 40
+#endif
+
+struct serve {
+	int sock, destroy;
+	struct verify v;
+	struct helper_walk walk;
+	struct helper_queue out;
+	bool overrun; /* to be told as soon as there is room */
+	bool blocked; /* the first request waits for an earlier one to be done */
+	size_t head, n_req;
+	struct helper_req req[HELPER_OUTSTANDING_MAX];
+	struct helper_req in[HELPER_BATCH + 1];
+};
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* --- answers --- */
+
+void helper_reply(struct helper_queue *q, const struct helper_event *ev, const char *exe)
+{
+	struct helper_out *o = &q->out[(q->head + q->n) % HELPER_OUT_MAX];
+
+	assert(q->n < HELPER_OUT_MAX);
+	q->n++;
+	o->ev = *ev;
+	o->ev.exe = NULL;
+	memset(o->exe, 0, sizeof(o->exe));
+	if (exe != NULL)
+		strncpy(o->exe, exe, sizeof(o->exe) - 1);
+}
+
+/* Send the datagram that begins with the first answer of @q. Returns how many answers it held, or -errno. */
+static int send_some(struct helper_queue *q)
+{
+	struct iovec iov[HELPER_BATCH];
+	union {
+		struct cmsghdr align;
+		char buf[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct msghdr m = {.msg_iov = iov};
+	struct helper_out *first = &q->out[q->head];
+	size_t n = 0;
+
+	while (n < q->n && n < HELPER_BATCH) {
+		struct helper_out *o = &q->out[(q->head + n) % HELPER_OUT_MAX];
+		bool alone = o->ev.fd != -1 || o->ev.type == HELPER_PROC;
+
+		if (alone && n > 0)
+			break;
+		iov[n++] = (struct iovec){.iov_base = &o->ev, .iov_len = sizeof(o->ev)};
+		if (alone)
+			break;
+	}
+	m.msg_iovlen = n;
+	if (first->ev.type == HELPER_PROC)
+		iov[m.msg_iovlen++] = (struct iovec){.iov_base = first->exe, .iov_len = sizeof(first->exe)};
+	if (first->ev.fd != -1) {
+		m.msg_control = &control;
+		m.msg_controllen = sizeof(control);
+		memset(&control, 0, sizeof(control));
+		control.align = (struct cmsghdr){
+			.cmsg_level = SOL_SOCKET,
+			.cmsg_type = SCM_RIGHTS,
+			.cmsg_len = CMSG_LEN(sizeof(int)),
+		};
+		memcpy(CMSG_DATA(&control.align), &first->ev.fd, sizeof(int));
+	}
+	if (sendmsg(q->sock, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == -1)
+		return -errno;
+	if (first->ev.fd != -1)
+		close(first->ev.fd);
+	return (int)n;
+}
+
+static void flush(struct helper_queue *q)
+{
+	while (q->n > 0) {
+		int n = send_some(q);
+
+		if (n == -EINTR)
+			continue;
+		if (n == -EAGAIN || n == -ENOBUFS)
+			return;
+		if (n < 0)
+			_exit(0); /* agentd is gone */
+		q->head = (q->head + (size_t)n) % HELPER_OUT_MAX;
+		q->n -= (size_t)n;
+	}
+}
+
+/* --- events --- */
+
+static void read_destroyed(struct serve *s)
+{
+	for (unsigned i = 0; i < 256; i++) {
+		struct sockdiag_destroyed d[8];
+		int n = sockdiag_destroy_read(s->destroy, d, 8);
+		uint64_t now = now_ms();
+
+		if (n == -EAGAIN)
+			break;
+		if (n == -ENOBUFS) {
+			s->overrun = true;
+			continue;
+		}
+		if (n < 0 && n != -EBADMSG) { /* for good: say so once, agentd asks EXISTS from then on */
+			s->overrun = true;
+			close(s->destroy);
+			s->destroy = -1;
+			break;
+		}
+		for (int k = 0; k < n; k++) {
+			struct helper_event ev = {
+				.type = HELPER_DESTROYED,
+				.result = HELPER_R_OK,
+				.last = true,
+				.e = d[k].e,
+				.sock_cookie = d[k].cookie,
+				.fd = -1,
+			};
+
+			/* before the log knows of the end: who listened then? */
+			listeners_renew(s->v.listeners, now);
+			destroylog_add(s->v.log, &d[k].e, now);
+			if (s->out.n < HELPER_OUT_EVENTS)
+				helper_reply(&s->out, &ev, NULL);
+			else
+				s->overrun = true;
+		}
+	}
+}
+
+static void tell_overrun(struct serve *s)
+{
+	struct helper_event ev = {.type = HELPER_OVERRUN, .result = HELPER_R_OK, .last = true, .fd = -1};
+
+	if (!s->overrun || s->out.n >= HELPER_OUT_EVENTS)
+		return;
+	s->overrun = false;
+	helper_reply(&s->out, &ev, NULL);
+}
+
+/* --- requests --- */
+
+static void answer_exists(struct serve *s, const struct helper_req *r)
+{
+	struct helper_event ev = {.type = HELPER_EXISTS, .cookie = r->cookie, .last = true, .e = r->e, .fd = -1};
+	struct sockdiag_info info;
+	int err = endpoint_normalise(&ev.e) ? sockdiag_find(s->v.diag, &ev.e, &info) : -EINVAL;
+
+	if (err == 0 && info.inode != 0) {
+		ev.result = HELPER_R_LIVE;
+		ev.sock_cookie = info.cookie;
+		ev.sock_inode = info.inode;
+	} else if (err == 0 || err == -ENOENT) {
+		ev.result = HELPER_R_GONE;
+	} else {
+		ev.result = HELPER_R_ERROR;
+		ev.err = -err;
+	}
+	helper_reply(&s->out, &ev, NULL);
+}
+
+static void answer_proc(struct serve *s, const struct helper_req *r)
+{
+	struct helper_event ev = {
+		.type = HELPER_PROC,
+		.result = HELPER_R_OK,
+		.cookie = r->cookie,
+		.last = true,
+		.p = r->p[0],
+		.fd = -1,
+	};
+	char exe[HELPER_PATH_MAX] = "";
+	struct proc_status st;
+	int proc = proc_open(r->p[0].pid), err = proc < 0 ? proc : proc_start_time(proc, &ev.p.start_time);
+
+	if (err == 0 && r->p[0].start_time != 0 && r->p[0].start_time != ev.p.start_time)
+		err = -ESRCH;
+	if (err == 0)
+		err = proc_status(proc, &st);
+	if (err == 0) {
+		ev.uid = st.uid;
+		ev.ns_pid = st.ns_pid;
+		ev.seccomp = st.seccomp;
+		if (proc_netns(proc, &ev.netns) != 0)
+			ev.netns = 0;
+		ev.own_netns = ev.netns != 0 && ev.netns == s->v.netns;
+		if (proc_exe(proc, exe, sizeof(exe)) != 0)
+			exe[0] = '\0';
+	} else {
+		ev.result = err == -ENOENT || err == -ESRCH ? HELPER_R_NO_PROCESS : HELPER_R_ERROR;
+		ev.err = ev.result == HELPER_R_ERROR ? -err : 0;
+	}
+	if (proc >= 0)
+		close(proc);
+	helper_reply(&s->out, &ev, exe);
+}
+
+/* Room for whatever one turn may answer: all scans, and a request. */
+static bool has_room(const struct serve *s)
+{
+	return helper_room(&s->out, HELPER_SCANS_MAX + 16);
+}
+
+/* Begin what can be begun, in order. A request that has to wait makes those behind it wait. */
+static void begin(struct serve *s)
+{
+	s->blocked = false;
+	while (s->n_req > 0 && has_room(s)) {
+		struct helper_req *r = &s->req[s->head];
+
+		switch (r->type) {
+		case HELPER_VERIFY:
+			s->blocked = !verify_begin(&s->v, r, &s->out, now_ms());
+			if (s->blocked)
+				return;
+			break;
+		case HELPER_EXISTS:
+			answer_exists(s, r);
+			break;
+		case HELPER_PROC:
+			answer_proc(s, r);
+			break;
+		case HELPER_FAMILY:
+		case HELPER_ADOPT:
+			s->blocked = s->walk.active;
+			if (s->blocked)
+				return;
+			helper_walk_begin(&s->walk, r, &s->out);
+			break;
+		default:
+			_exit(1); /* not our agentd */
+		}
+		s->head = (s->head + 1) % HELPER_OUTSTANDING_MAX;
+		s->n_req--;
+	}
+}
+
+static void read_requests(struct serve *s)
+{
+	while (s->n_req + HELPER_BATCH <= HELPER_OUTSTANDING_MAX) {
+		ssize_t n = recv(s->sock, s->in, sizeof(s->in), MSG_DONTWAIT);
+
+		if (n == -1 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n <= 0 || (size_t)n % sizeof(s->in[0]) != 0 || (size_t)n > HELPER_BATCH * sizeof(s->in[0]))
+			_exit(n == 0 ? 0 : 1);
+		for (size_t i = 0; i < (size_t)n / sizeof(s->in[0]); i++)
+			s->req[(s->head + s->n_req++) % HELPER_OUTSTANDING_MAX] = s->in[i];
+	}
+}
+
+/* --- the process --- */
+
+static int patience(const struct serve *s)
+{
+	if (!has_room(s))
+		return -1; /* agentd has to read first: POLLOUT */
+	if (s->walk.active || (s->n_req > 0 && !s->blocked) || (s->overrun && s->out.n < HELPER_OUT_EVENTS))
+		return 0;
+	return verify_wait(&s->v, now_ms());
+}
+
+static void __attribute__((noreturn)) loop(struct serve *s)
+{
+	for (;;) {
+		bool wants = s->n_req + HELPER_BATCH <= HELPER_OUTSTANDING_MAX;
+		struct pollfd p[2] = {
+			{.fd = s->sock, .events = (short)((wants ? POLLIN : 0) | (s->out.n > 0 ? POLLOUT : 0))},
+			{.fd = s->destroy, .events = POLLIN},
+		};
+
+		if (poll(p, 2, patience(s)) == -1) {
+			if (errno != EINTR)
+				_exit(1);
+			continue;
+		}
+		if (p[1].revents != 0)
+			read_destroyed(s);
+		if (p[0].revents & POLLIN)
+			read_requests(s);
+		else if (p[0].revents & (POLLHUP | POLLERR))
+			_exit(0);
+		begin(s);
+		if (has_room(s))
+			verify_step(&s->v, &s->out, now_ms());
+		if (s->walk.active)
+			helper_walk_step(&s->walk, &s->out);
+		tell_overrun(s);
+		flush(&s->out);
+	}
+}
+
+void helper_serve(int sock, int diag, int destroy, const char *keep_user)
+{
+	/* Why each: common/priv.h drops the rest. PTRACE: links below /proc/PID. DAC: the directories fd and
+	 * map_files are their owner's. CHECKPOINT_RESTORE: opening what lies in map_files. */
+	static const int caps[] = {CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_CHECKPOINT_RESTORE};
+	struct serve *s = calloc(1, sizeof(*s));
+	uint64_t seed = 0;
+
+	if (s == NULL || diag < 0 || getrandom(&seed, sizeof(seed), GRND_NONBLOCK) < 0)
+		_exit(1);
+	s->sock = s->out.sock = sock;
+	s->destroy = destroy;
+	s->overrun = destroy < 0; /* no events at all: agentd has to ask */
+	(void)prctl(PR_SET_NAME, "agentd-helper");
+	/* Ctrl-C goes to the whole foreground group; ours to end is when agentd closes the socket. */
+	(void)signal(SIGINT, SIG_IGN);
+	(void)signal(SIGTERM, SIG_IGN);
+	(void)signal(SIGHUP, SIG_IGN);
+	if (verify_init(&s->v, diag, seed) != 0 || helper_walk_init(&s->walk) != 0 ||
+	    priv_drop(keep_user, caps, sizeof(caps) / sizeof(caps[0])) != 0)
+		_exit(1);
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* after the drop, which would clear it */
+	loop(s);
+}
