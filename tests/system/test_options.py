@@ -63,7 +63,7 @@ def test_bad_option_is_one_line(name, args, words):
     (["-I", "any", "-D", "-w", "/dev/null", "--pool-size", "1"], ["--pool-size"]),
     (["-I", "any", "-D", "-w", "/dev/null", "--pool-size", "lots"], ["--pool-size"]),
     (["-I", "any", "-D", "-w", "/dev/null", "--rotate", "-1"], ["--rotate"]),
-    (["-I", "any", "-D", "-w", "/dev/null", "--socket", "/nonexistent/dir/sock"], ["/nonexistent/dir/sock"]),
+    (["-I", "any", "-D", "-w", "/dev/null", "--socket", "/nonexistent/dir/sock"], ["/nonexistent/dir"]),
 ])
 def test_agentd_refuses(args, words, scratch):
     if "--socket" not in args:
