@@ -16,9 +16,9 @@
 #define ATTACH_PAGE "state" /* in the socket's directory */
 #define ATTACH_MAGIC 0x41544c54u
 #define ATTACH_ABI 1u
-#define ATTACH_WAIT_MS 20	       /* what an attach may cost an application, once */
-#define ATTACH_STALE_NS 1000000000ull  /* a heartbeat older than this: nobody is there */
-#define ATTACH_BEAT_NS 200000000ull    /* how often agentd renews it */
+#define ATTACH_WAIT_MS 20	      /* what an attach may cost an application, once */
+#define ATTACH_STALE_NS 1000000000ull /* a heartbeat older than this: nobody is there */
+#define ATTACH_BEAT_NS 200000000ull   /* how often agentd renews it */
 
 struct attach_page {
 	uint32_t magic, abi;

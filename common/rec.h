@@ -21,6 +21,8 @@ enum rec_type {
 	REC_HOLE = 4,	 /* no payload; len bytes from off were reported, but the application never held
 			  * them (SSL_sendfile) */
 	REC_VERDICT = 5, /* no payload; early data: REC_F_REJECTED or not; off: where they end in TX */
+	REC_SOCKET = 6, /* payload: struct rec_open with addresses, descriptor and pid only; when a handshake begins, so
+			  * that the socket can be looked up while it surely exists. OPEN then says REC_OPEN_TOLD */
 };
 
 #define REC_F_RX 0x0001u	/* DIR_RX; else DIR_TX */
@@ -55,6 +57,7 @@ enum rec_lib { REC_LIB_OPENSSL = 1 };
 #define REC_OPEN_ADDRS 0x04u	     /* local, remote, ports are valid: getsockname and getpeername said so */
 #define REC_OPEN_NOT_TCP 0x08u	     /* DTLS, QUIC, or a socket that is not TCP over IP */
 #define REC_OPEN_CHILD 0x10u	     /* continues a connection of the process that forked this one */
+#define REC_OPEN_TOLD 0x20u	     /* the addresses are those of the SOCKET record of this slot and gen */
 
 #define REC_NAME_MAX 255
 

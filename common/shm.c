@@ -35,7 +35,7 @@ static bool sane(uint32_t chunks, uint32_t places)
 
 static struct layout layout(uint32_t chunks, uint32_t places)
 {
-	struct layout l = { .fifo_entries = 1 };
+	struct layout l = {.fifo_entries = 1};
 
 	while (l.fifo_entries < chunks)
 		l.fifo_entries *= 2;
@@ -224,8 +224,9 @@ static unsigned stripe_lock(const struct shm *v, uint16_t producer, uintptr_t hi
 		struct shm_stripe *s = &v->stripe[(at + i) % SHM_STRIPES];
 		uint32_t none = 0;
 
-		if (load(&s->lock) == 0 && atomic_compare_exchange_strong_explicit(&s->lock, &none, producer, memory_order_acquire,
-										   memory_order_relaxed))
+		if (load(&s->lock) == 0 &&
+		    atomic_compare_exchange_strong_explicit(&s->lock, &none, producer, memory_order_acquire,
+							    memory_order_relaxed))
 			return (at + i) % SHM_STRIPES;
 	}
 	return SHM_STRIPES;

@@ -45,9 +45,9 @@
 #define SHM_CHUNK 65536u
 #define SHM_CHUNK_DATA (SHM_CHUNK - 64u) /* bytes of records in a chunk */
 #define SHM_STRIPES 64u
-#define SHM_TRIES 8u	 /* stripes a writer tries */
-#define SHM_POPS 16u	 /* times it tries to take a chunk off a stack */
-#define SHM_HOT 16u	 /* chunks of the hot stack: 1 MiB */
+#define SHM_TRIES 8u /* stripes a writer tries */
+#define SHM_POPS 16u /* times it tries to take a chunk off a stack */
+#define SHM_HOT 16u  /* chunks of the hot stack: 1 MiB */
 #define SHM_CHUNKS_MIN 4u
 #define SHM_CHUNKS_MAX 65536u
 #define SHM_PLACES_MIN 4096u
@@ -58,17 +58,17 @@
 
 struct shm_header {
 	uint32_t magic, abi;
-	uint64_t size;	   /* of the whole mapping */
-	uint32_t chunks;   /* in the pool */
-	uint32_t places;   /* slots that there is room for, a power of two */
-	uint64_t family;   /* agentd's name for the mapping; survives its restart */
+	uint64_t size;	 /* of the whole mapping */
+	uint32_t chunks; /* in the pool */
+	uint32_t places; /* slots that there is room for, a power of two */
+	uint64_t family; /* agentd's name for the mapping; survives its restart */
 	uint8_t pad0[32];
 	/* one line that both sides write now and then */
-	_Atomic uint32_t limit;	    /* slots in use: hash & (limit / 8 - 1) is the bucket; agentd raises it */
-	_Atomic uint32_t producers; /* numbers given out so far */
-	_Atomic uint64_t used;	    /* bit per stripe: has a chunk */
+	_Atomic uint32_t limit;	     /* slots in use: hash & (limit / 8 - 1) is the bucket; agentd raises it */
+	_Atomic uint32_t producers;  /* numbers given out so far */
+	_Atomic uint64_t used;	     /* bit per stripe: has a chunk */
 	_Atomic uint32_t table_full; /* connections that found no slot */
-	_Atomic uint32_t off;	    /* agentd: 1 = pass through from now on */
+	_Atomic uint32_t off;	     /* agentd: 1 = pass through from now on */
 	uint8_t pad1[40];
 	/* free stacks: tag << 32 | (chunk + 1); 0 = empty */
 	_Atomic uint64_t free_hot;
@@ -95,13 +95,13 @@ struct shm_slot {
 	_Atomic uint64_t random8;	   /* first 8 bytes of the client random, 0: not known yet */
 	_Atomic uint32_t gen;		   /* counts the uses */
 	_Atomic uint16_t producer;
-	_Atomic uint16_t state; /* SHM_SLOT_* */
+	_Atomic uint16_t state;	  /* SHM_SLOT_* */
 	_Atomic uint64_t base[2]; /* rep when this use began */
 	/* agentd's line: what its successor must know */
-	_Atomic uint64_t taken[2];    /* slot offset up to which it has taken or given up */
+	_Atomic uint64_t taken[2];     /* slot offset up to which it has taken or given up */
 	_Atomic uint64_t accounted[2]; /* of those: forged, dropped, lost: decided for good */
-	_Atomic uint32_t seq[2];      /* sequence numbers at the IDS, by enum side; valid while flow_open */
-	_Atomic uint32_t inc;	      /* incarnation last opened */
+	_Atomic uint32_t seq[2];       /* sequence numbers at the IDS, by enum side; valid while flow_open */
+	_Atomic uint32_t inc;	       /* incarnation last opened */
 	_Atomic uint32_t flow_open;
 	/* the writer's again, but seldom used */
 	_Atomic uint64_t start[2]; /* connection offset where this use began: of a parent's connection, or 0 */
@@ -119,12 +119,12 @@ struct shm_fact {
 static_assert(sizeof(struct shm_fact) == 160, "layout");
 
 #define SHM_FLOW_OPEN 1u /* slot.flow_open: a SYN was forged, a FIN was not */
-#define SHM_FLOW_HTTP 2u /* it speaks HTTP/1: go on at a message border */
 
-#define SHM_SLOT_OPENED 1u   /* the OPEN record was published */
-#define SHM_SLOT_EARLY 2u    /* early data were written, their verdict is not yet out */
-#define SHM_SLOT_CHILD 4u    /* continues a connection of the parent process */
-#define SHM_SLOT_SHUT 8u     /* a tentative CLOSE was published */
+#define SHM_SLOT_OPENED 1u /* the OPEN record was published */
+#define SHM_SLOT_EARLY 2u  /* early data were written, their verdict is not yet out */
+#define SHM_SLOT_CHILD 4u  /* continues a connection of the parent process */
+#define SHM_SLOT_SHUT 8u   /* a tentative CLOSE was published */
+#define SHM_SLOT_TOLD 16u  /* the SOCKET record was published */
 
 struct shm_stripe {
 	_Atomic uint32_t lock; /* 0, a producer number, or SHM_CONSUMER */
@@ -151,9 +151,9 @@ struct shm {
 	size_t size;
 	uint32_t chunks, places, fifo_mask;
 	struct shm_header *h;
-	_Atomic uint64_t *bucket; /* places keys */
-	struct shm_slot *slot;	  /* places */
-	struct shm_fact *fact;	  /* places */
+	_Atomic uint64_t *bucket;  /* places keys */
+	struct shm_slot *slot;	   /* places */
+	struct shm_fact *fact;	   /* places */
 	struct shm_stripe *stripe; /* SHM_STRIPES */
 	_Atomic uint32_t *fifo;	   /* SHM_STRIPES rows of fifo_mask + 1 chunk numbers */
 	_Atomic uint32_t *next;	   /* chunks: next on the free stack + 1 */
@@ -200,7 +200,7 @@ bool shm_append(const struct shm *v, uint16_t producer, uintptr_t hint, const st
 
 struct shm_reader {
 	struct shm v;
-	int fd; /* the memfd: punching holes, passing it on; -1: neither */
+	int fd;		/* the memfd: punching holes, passing it on; -1: neither */
 	uint32_t limit; /* private copy of header.limit */
 	struct {
 		uint32_t head, read; /* private copies: what the mapping says is never read back */
@@ -208,8 +208,8 @@ struct shm_reader {
 		uint32_t step;	     /* bytes that shm_next() offered */
 		uint32_t quiet;	     /* sweeps without a record */
 	} s[SHM_STRIPES];
-	uint8_t *touched; /* per chunk: has pages */
-	bool wipe;	  /* zero what was read: more than one process can see it */
+	uint8_t *touched;     /* per chunk: has pages */
+	bool wipe;	      /* zero what was read: more than one process can see it */
 	uint64_t pushed_back; /* chunks that could not be put back (a hostile process spins on the stack) */
 };
 

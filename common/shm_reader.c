@@ -74,7 +74,8 @@ int shm_create(struct shm_reader *r, uint32_t chunks, uint64_t family)
 		fd = memfd_create(SHM_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd == -1)
 		return -errno;
-	if (ftruncate(fd, (off_t)size) == -1 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == -1) {
+	if (ftruncate(fd, (off_t)size) == -1 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == -1) {
 		err = -errno;
 		close(fd);
 		return err;
@@ -112,8 +113,9 @@ int shm_adopt(struct shm_reader *r, int fd)
 	int seals = fcntl(fd, F_GET_SEALS);
 	int err;
 
-	if (seals == -1 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW) || fstat(fd, &st) == -1 ||
-	    st.st_size < (off_t)PAGE || st.st_size > (off_t)shm_size(SHM_CHUNKS_MAX, SHM_PLACES_MAX))
+	if (seals == -1 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW) ||
+	    fstat(fd, &st) == -1 || st.st_size < (off_t)PAGE ||
+	    st.st_size > (off_t)shm_size(SHM_CHUNKS_MAX, SHM_PLACES_MAX))
 		return -EPROTO;
 	reader_init(r);
 	err = reader_map(r, fd, (size_t)st.st_size);
@@ -168,7 +170,8 @@ int shm_next(struct shm_reader *r, unsigned stripe, struct rec *ret, const uint8
 		if (tail - r->s[stripe].head > v->fifo_mask + 1)
 			return -EBADMSG;
 		if (r->s[stripe].chunk == UINT32_MAX) {
-			uint32_t n = load(&v->fifo[(size_t)stripe * (v->fifo_mask + 1) + (r->s[stripe].head & v->fifo_mask)]);
+			uint32_t n = load(
+				&v->fifo[(size_t)stripe * (v->fifo_mask + 1) + (r->s[stripe].head & v->fifo_mask)]);
 
 			if (n >= v->chunks)
 				return -EBADMSG;
@@ -223,7 +226,8 @@ bool shm_retire(struct shm_reader *r, unsigned stripe, uint16_t dead)
 	struct rec rec;
 	const uint8_t *data;
 
-	if (!atomic_compare_exchange_strong_explicit(&s->lock, &holder, SHM_CONSUMER, memory_order_acquire, memory_order_relaxed))
+	if (!atomic_compare_exchange_strong_explicit(&s->lock, &holder, SHM_CONSUMER, memory_order_acquire,
+						     memory_order_relaxed))
 		return false;
 	/* nobody can append now; only an empty stripe is taken down */
 	if (shm_next(r, stripe, &rec, &data) == 0) {
@@ -265,8 +269,8 @@ int shm_leaks(struct shm_reader *r)
 	for (held = 0; seen && held < SHM_STRIPES; held++) {
 		uint32_t none = 0;
 
-		if (!atomic_compare_exchange_strong_explicit(&v->stripe[held].lock, &none, SHM_CONSUMER, memory_order_acquire,
-							     memory_order_relaxed)) {
+		if (!atomic_compare_exchange_strong_explicit(&v->stripe[held].lock, &none, SHM_CONSUMER,
+							     memory_order_acquire, memory_order_relaxed)) {
 			found = -EAGAIN;
 			break;
 		}
@@ -308,8 +312,8 @@ void shm_trim(struct shm_reader *r)
 		return;
 	}
 	for (uint32_t i = 0; i < v->chunks && (chunk = shm_pop(v, &v->h->free_cold)) != UINT32_MAX; i++) {
-		if (r->touched[chunk] &&
-		    fallocate(r->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, base + (off_t)chunk * SHM_CHUNK, SHM_CHUNK) == 0)
+		if (r->touched[chunk] && fallocate(r->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+						   base + (off_t)chunk * SHM_CHUNK, SHM_CHUNK) == 0)
 			r->touched[chunk] = 0;
 		next[chunk] = list;
 		list = chunk;
