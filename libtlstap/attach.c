@@ -29,6 +29,7 @@
 _Atomic int attach_state;
 struct shm attach_shm;
 bool attach_may_ask = true;
+int32_t attach_pid;
 
 /* A page of this process alone: a child, however it was made, finds zeroes here (madvise(2)). */
 static _Atomic uint32_t *own_page;
@@ -131,9 +132,9 @@ static bool present(const char *path)
 
 	if (fd == -1)
 		return false;
-	page = owner_of(fd, &uid) && trusted(uid) && lseek(fd, 0, SEEK_END) >= (off_t)sizeof(*page) ?
-		       mmap(NULL, sizeof(*page), PROT_READ, MAP_SHARED, fd, 0) :
-		       MAP_FAILED;
+	page = owner_of(fd, &uid) && trusted(uid) && lseek(fd, 0, SEEK_END) >= (off_t)sizeof(*page)
+		       ? mmap(NULL, sizeof(*page), PROT_READ, MAP_SHARED, fd, 0)
+		       : MAP_FAILED;
 	(void)close(fd);
 	if (page == MAP_FAILED)
 		return false;
@@ -165,7 +166,9 @@ static int take_fd(struct msghdr *msg)
 	int fd = -1;
 
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-		size_t n = c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS ? (c->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
+		size_t n = c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS
+				   ? (c->cmsg_len - CMSG_LEN(0)) / sizeof(int)
+				   : 0;
 
 		for (size_t i = 0; i < n; i++) {
 			int got;
@@ -183,15 +186,18 @@ static int take_fd(struct msghdr *msg)
 /* Ask for a mapping. Returns the memfd, or -1. */
 static int request(int s, uint64_t *ret_size)
 {
-	struct attach_request req = { .magic = ATTACH_MAGIC, .abi = ATTACH_ABI, .pid = getpid() };
-	struct attach_reply reply = { .magic = 0 };
+	struct attach_request req = {.magic = ATTACH_MAGIC, .abi = ATTACH_ABI, .pid = getpid()};
+	struct attach_reply reply = {.magic = 0};
 	union {
 		struct cmsghdr align;
 		char buf[CMSG_SPACE(4 * sizeof(int))];
 	} control;
-	struct iovec iov = { .iov_base = &reply, .iov_len = sizeof(reply) };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
-	struct pollfd wait = { .fd = s, .events = POLLIN };
+	struct iovec iov = {.iov_base = &reply, .iov_len = sizeof(reply)};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = &control,
+			     .msg_controllen = sizeof(control)};
+	struct pollfd wait = {.fd = s, .events = POLLIN};
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
 	int fd;
@@ -261,7 +267,8 @@ static __attribute__((noinline)) bool attach_now(void)
 		return false;
 	}
 	own_page = own;
-	last_producer = shm_producer(&attach_shm, getpid());
+	attach_pid = getpid();
+	last_producer = shm_producer(&attach_shm, attach_pid);
 	atomic_store_explicit(own_page, last_producer, memory_order_release);
 	return last_producer != 0;
 }
@@ -313,7 +320,8 @@ uint16_t attach_producer(uint16_t *ret_parent)
 	if (__builtin_expect(n != 0, 1))
 		return (uint16_t)n;
 	/* a child's first call; its parent's number came with the copied memory */
-	n = shm_producer(&attach_shm, (int32_t)getpid());
+	attach_pid = getpid();
+	n = shm_producer(&attach_shm, attach_pid);
 	if (!n)
 		return 0;
 	n |= (uint32_t)last_producer << 16;

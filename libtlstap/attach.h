@@ -22,6 +22,9 @@ extern struct shm attach_shm;
 /* May this process be asked for its sockets' addresses (getsockname(2))? */
 extern bool attach_may_ask;
 
+/* This process as it sees itself; valid after attach_producer(). */
+extern int32_t attach_pid;
+
 /* Try to attach from inside a TLS call: only where no filter can be expected that kills us. */
 void attach_late(void);
 

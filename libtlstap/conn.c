@@ -36,7 +36,7 @@ static bool random8(const struct tls_lib *lib, const SSL *ssl, uint64_t *ret)
 
 static bool put_address(const struct sockaddr_storage *ss, uint8_t addr[16], uint16_t *port, uint8_t *ver)
 {
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 
 	if (ss->ss_family == AF_INET) {
 		const struct sockaddr_in *a = (const void *)ss;
@@ -78,10 +78,16 @@ static void ask_addresses(struct rec_open *o)
 	}
 	len = sizeof(ss);
 	memset(&ss, 0, sizeof(ss));
-	if (getpeername(o->fd, (struct sockaddr *)&ss, &len) != 0 || !put_address(&ss, o->remote, &o->remote_port, &o->ver) ||
-	    o->ver != ver)
+	if (getpeername(o->fd, (struct sockaddr *)&ss, &len) != 0 ||
+	    !put_address(&ss, o->remote, &o->remote_port, &o->ver) || o->ver != ver)
 		return;
 	o->flags |= REC_OPEN_ADDRS;
+}
+
+/* The descriptor, or -1. Without a BIO SSL_get_rfd() would leave an entry in the error queue. */
+static int fd_of(const struct tls_lib *lib, const SSL *ssl)
+{
+	return lib->SSL_get_rbio && lib->SSL_get_rfd && lib->SSL_get_rbio(ssl) ? lib->SSL_get_rfd(ssl) : -1;
 }
 
 static size_t put_names(const struct tls_lib *lib, const SSL *ssl, struct rec_open *o, uint8_t *to)
@@ -123,8 +129,8 @@ static bool append(const struct rec *r, const void *data)
 	if (shm_append(&attach_shm, (uint16_t)r->producer, hint(), r, data, &why, &done))
 		return true;
 	if (r->type == REC_DATA)
-		atomic_fetch_add_explicit(why == SHM_FULL ? &attach_shm.h->lost_full : &attach_shm.h->lost_busy, r->len - done,
-					  memory_order_relaxed);
+		atomic_fetch_add_explicit(why == SHM_FULL ? &attach_shm.h->lost_full : &attach_shm.h->lost_busy,
+					  r->len - done, memory_order_relaxed);
 	return false;
 }
 
@@ -138,7 +144,10 @@ static __attribute__((noinline)) void say_open(const struct call *c, struct shm_
 	const struct tls_lib *lib = c->lib;
 	struct rec r;
 	int err = errno;
+	uint64_t r8;
 
+	if (!load(&s->random8) && random8(lib, c->ssl, &r8))
+		store(&s->random8, r8);
 	memset(&msg.o, 0, sizeof(msg.o));
 	for (unsigned d = 0; d < 2; d++) {
 		msg.o.base[d] = load(&s->base[d]);
@@ -147,7 +156,7 @@ static __attribute__((noinline)) void say_open(const struct call *c, struct shm_
 	if (lib->SSL_get_client_random)
 		(void)lib->SSL_get_client_random(c->ssl, msg.o.client_random, 32);
 	if (lib->SSL_get_server_random && lib->SSL_get_server_random(c->ssl, msg.o.server_random, 32) == 32 &&
-	    memcmp(msg.o.server_random, &(uint8_t[32]){ 0 }, 32) != 0)
+	    memcmp(msg.o.server_random, &(uint8_t[32]){0}, 32) != 0)
 		msg.o.flags |= REC_OPEN_SERVER_RANDOM;
 	if (lib->SSL_is_server && lib->SSL_is_server(c->ssl))
 		msg.o.flags |= REC_OPEN_SERVER;
@@ -156,10 +165,12 @@ static __attribute__((noinline)) void say_open(const struct call *c, struct shm_
 	if (load(&s->state) & SHM_SLOT_CHILD)
 		msg.o.flags |= REC_OPEN_CHILD;
 	msg.o.lib = REC_LIB_OPENSSL;
+	msg.o.pid = attach_pid;
 	msg.o.tls_version = lib->SSL_version ? (uint16_t)lib->SSL_version(c->ssl) : 0;
-	/* without a BIO SSL_get_rfd() would leave an entry in the error queue */
-	msg.o.fd = lib->SSL_get_rbio && lib->SSL_get_rfd && lib->SSL_get_rbio(c->ssl) ? lib->SSL_get_rfd(c->ssl) : -1;
-	if (msg.o.fd >= 0 && attach_may_ask)
+	msg.o.fd = fd_of(lib, c->ssl);
+	if (load(&s->state) & SHM_SLOT_TOLD)
+		msg.o.flags |= REC_OPEN_TOLD;
+	else if (msg.o.fd >= 0 && attach_may_ask)
 		ask_addresses(&msg.o);
 	init_rec(&r, s, REC_OPEN);
 	r.len = (uint32_t)(sizeof(msg.o) + put_names(lib, c->ssl, &msg.o, msg.names));
@@ -212,10 +223,12 @@ static __attribute__((noinline)) void say_verdict(const struct call *c, struct s
 {
 	struct rec r;
 
-	if (!c->lib->SSL_get_early_data_status || !c->lib->SSL_is_init_finished || !c->lib->SSL_is_init_finished(c->ssl))
+	if (!c->lib->SSL_get_early_data_status || !c->lib->SSL_is_init_finished ||
+	    !c->lib->SSL_is_init_finished(c->ssl))
 		return;
 	init_rec(&r, s, REC_VERDICT);
 	r.off = load(&s->rep[DIR_TX]);
+	r.other = load(&s->rep[DIR_RX]);
 	if (c->lib->SSL_get_early_data_status(c->ssl) != 2 /* SSL_EARLY_DATA_ACCEPTED */)
 		r.flags = REC_F_REJECTED;
 	if (append(&r, NULL))
@@ -223,6 +236,11 @@ static __attribute__((noinline)) void say_verdict(const struct call *c, struct s
 }
 
 /* --- calls ----------------------------------------------------------------------------------------- */
+
+static bool finished(const struct tls_lib *lib, const SSL *ssl)
+{
+	return lib->SSL_is_init_finished && lib->SSL_is_init_finished(ssl);
+}
 
 static bool nested(const struct call *c, uintptr_t frame)
 {
@@ -257,9 +275,13 @@ void tap_enter(struct call *c, SSL *ssl, enum dir dir, const void *ra, const cha
 		if (site.lib)
 			c->lib = site.lib;
 		if (c->lib->SSL_is_init_finished && c->lib->SSL_is_init_finished(ssl) && (c->slot = make_slot(c)))
-			say_open(c, c->slot); /* before the first byte: agentd has the whole exchange to look the socket up */
+			say_open(
+				c,
+				c->slot); /* before the first byte: agentd has the whole exchange to look the socket up */
 	} else if (load(&c->slot->state) & SHM_SLOT_EARLY) {
 		say_verdict(c, c->slot);
+	} else if (!(load(&c->slot->state) & SHM_SLOT_OPENED) && finished(c->lib, ssl)) {
+		say_open(c, c->slot);
 	}
 	if (c->slot) {
 		c->other = load(&c->slot->rep[!dir]);
@@ -303,6 +325,8 @@ static struct shm_slot *count(struct call *c, struct rec *r, size_t n, uint16_t 
 	store_rel(&s->rep[dir], r->off + n); /* first the count, then the copy */
 	if (flags & REC_F_EARLY)
 		store(&s->state, load(&s->state) | SHM_SLOT_EARLY);
+	else if (load(&s->state) & SHM_SLOT_EARLY)
+		say_verdict(c, s);
 	if (!(load(&s->state) & SHM_SLOT_OPENED))
 		say_open(c, s);
 	return s;
@@ -350,8 +374,39 @@ __attribute__((noinline)) void tap_hole(struct call *c, size_t n)
 	leave(c, s);
 }
 
-__attribute__((noinline)) void tap_close(SSL *ssl, bool gone)
+__attribute__((noinline)) void tap_socket(const struct tls_lib *lib, SSL *ssl)
 {
+	struct call c = {.lib = lib, .ssl = ssl};
+	struct rec_open o;
+	struct shm_slot *s;
+	struct rec r;
+	int err = errno;
+
+	if (atomic_load_explicit(&attach_state, memory_order_relaxed) == ATTACH_UNTRIED)
+		attach_late();
+	if (!lib || !ssl || !attach_may_ask || !attach_on() || !(c.producer = attach_producer(&c.parent)))
+		return;
+	s = shm_find(&attach_shm, c.producer, ssl);
+	if (s && (load(&s->state) & (SHM_SLOT_TOLD | SHM_SLOT_OPENED)))
+		return;
+	memset(&o, 0, sizeof(o));
+	o.fd = fd_of(lib, ssl);
+	o.pid = attach_pid;
+	if (o.fd >= 0)
+		ask_addresses(&o);
+	errno = err;
+	if (!(o.flags & REC_OPEN_ADDRS) || (!s && !(s = make_slot(&c))))
+		return;
+	store(&s->random8, 0); /* before the handshake is over it is not the one that is sent */
+	init_rec(&r, s, REC_SOCKET);
+	r.len = sizeof(o);
+	if (append(&r, &o))
+		store(&s->state, load(&s->state) | SHM_SLOT_TOLD);
+}
+
+__attribute__((noinline)) void tap_close(const struct tls_lib *lib, SSL *ssl, bool gone)
+{
+	struct call c = {.lib = lib, .ssl = ssl};
 	uint16_t producer, parent;
 	struct shm_slot *s;
 	struct rec r;
@@ -361,6 +416,14 @@ __attribute__((noinline)) void tap_close(SSL *ssl, bool gone)
 	s = shm_find(&attach_shm, producer, ssl);
 	if (!s || (!gone && (load(&s->state) & SHM_SLOT_SHUT)))
 		return;
+	if (lib && (load(&s->state) & SHM_SLOT_EARLY))
+		say_verdict(&c, s);
+	if (!(load(&s->state) & SHM_SLOT_OPENED) && load(&s->rep[0]) == load(&s->base[0]) &&
+	    load(&s->rep[1]) == load(&s->base[1])) {
+		if (gone) /* a handshake that came to nothing */
+			shm_remove(&attach_shm, producer, ssl);
+		return;
+	}
 	init_rec(&r, s, REC_CLOSE);
 	r.off = load(&s->rep[DIR_TX]);
 	r.other = load(&s->rep[DIR_RX]);

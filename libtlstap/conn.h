@@ -39,7 +39,10 @@ void tap_leave(struct call *c, const void *buf, size_t n, uint16_t flags);
 /* As tap_leave() for @n bytes that were sent from a file: counted, not copied. */
 void tap_hole(struct call *c, size_t n);
 
+/* A handshake of @ssl begins or goes on: state its socket, once. */
+void tap_socket(const struct tls_lib *lib, SSL *ssl);
+
 /* @ssl was shut down by this side, or is about to be freed or cleared (@gone). */
-void tap_close(SSL *ssl, bool gone);
+void tap_close(const struct tls_lib *lib, SSL *ssl, bool gone);
 
 #endif

@@ -16,32 +16,35 @@
 typedef struct ssl_st SSL;
 typedef struct bio_st BIO;
 
-#define OPENSSL_HOOKS(HOOK) \
-	HOOK(int, SSL_read, (SSL *ssl, void *buf, int num), -1) \
-	HOOK(int, SSL_read_ex, (SSL *ssl, void *buf, size_t num, size_t *readbytes), 0) \
-	HOOK(int, SSL_write, (SSL *ssl, const void *buf, int num), -1) \
-	HOOK(int, SSL_write_ex, (SSL *ssl, const void *buf, size_t num, size_t *written), 0) \
-	HOOK(int, SSL_write_early_data, (SSL *ssl, const void *buf, size_t num, size_t *written), 0) \
-	HOOK(int, SSL_read_early_data, (SSL *ssl, void *buf, size_t num, size_t *readbytes), 0) \
-	HOOK(ssize_t, SSL_sendfile, (SSL *ssl, int fd, off_t offset, size_t size, int flags), -1) \
-	HOOK(int, SSL_shutdown, (SSL *ssl), -1) \
-	HOOK(void, SSL_free, (SSL *ssl), ) \
-	HOOK(int, SSL_clear, (SSL *ssl), 0)
+#define OPENSSL_HOOKS(HOOK)                                                                           \
+	HOOK(int, SSL_read, (SSL * ssl, void *buf, int num), -1)                                      \
+	HOOK(int, SSL_read_ex, (SSL * ssl, void *buf, size_t num, size_t *readbytes), 0)              \
+	HOOK(int, SSL_write, (SSL * ssl, const void *buf, int num), -1)                               \
+	HOOK(int, SSL_write_ex, (SSL * ssl, const void *buf, size_t num, size_t *written), 0)         \
+	HOOK(int, SSL_write_early_data, (SSL * ssl, const void *buf, size_t num, size_t *written), 0) \
+	HOOK(int, SSL_read_early_data, (SSL * ssl, void *buf, size_t num, size_t *readbytes), 0)      \
+	HOOK(ssize_t, SSL_sendfile, (SSL * ssl, int fd, off_t offset, size_t size, int flags), -1)    \
+	HOOK(int, SSL_do_handshake, (SSL * ssl), -1)                                                  \
+	HOOK(int, SSL_connect, (SSL * ssl), -1)                                                       \
+	HOOK(int, SSL_accept, (SSL * ssl), -1)                                                        \
+	HOOK(int, SSL_shutdown, (SSL * ssl), -1)                                                      \
+	HOOK(void, SSL_free, (SSL * ssl), )                                                           \
+	HOOK(int, SSL_clear, (SSL * ssl), 0)
 
 /* What we ask of the library that owns a handle. None of these touches the error queue with the
  * arguments we give; any of them may be missing (NULL). */
-#define OPENSSL_ASKS(ASK) \
-	ASK(size_t, SSL_get_client_random, (const SSL *ssl, unsigned char *out, size_t outlen)) \
-	ASK(size_t, SSL_get_server_random, (const SSL *ssl, unsigned char *out, size_t outlen)) \
-	ASK(int, SSL_is_init_finished, (const SSL *ssl)) \
-	ASK(int, SSL_is_server, (const SSL *ssl)) \
-	ASK(int, SSL_is_dtls, (const SSL *ssl)) \
-	ASK(int, SSL_is_quic, (const SSL *ssl)) \
-	ASK(int, SSL_version, (const SSL *ssl)) \
-	ASK(int, SSL_get_early_data_status, (const SSL *ssl)) \
-	ASK(const char *, SSL_get_servername, (const SSL *ssl, int type)) \
+#define OPENSSL_ASKS(ASK)                                                                                  \
+	ASK(size_t, SSL_get_client_random, (const SSL *ssl, unsigned char *out, size_t outlen))            \
+	ASK(size_t, SSL_get_server_random, (const SSL *ssl, unsigned char *out, size_t outlen))            \
+	ASK(int, SSL_is_init_finished, (const SSL *ssl))                                                   \
+	ASK(int, SSL_is_server, (const SSL *ssl))                                                          \
+	ASK(int, SSL_is_dtls, (const SSL *ssl))                                                            \
+	ASK(int, SSL_is_quic, (const SSL *ssl))                                                            \
+	ASK(int, SSL_version, (const SSL *ssl))                                                            \
+	ASK(int, SSL_get_early_data_status, (const SSL *ssl))                                              \
+	ASK(const char *, SSL_get_servername, (const SSL *ssl, int type))                                  \
 	ASK(void, SSL_get0_alpn_selected, (const SSL *ssl, const unsigned char **data, unsigned int *len)) \
-	ASK(BIO *, SSL_get_rbio, (const SSL *ssl)) \
+	ASK(BIO *, SSL_get_rbio, (const SSL *ssl))                                                         \
 	ASK(int, SSL_get_rfd, (const SSL *ssl))
 
 #define PROTOTYPE(ret, name, args, fail) __attribute__((visibility("default"))) ret name args;

@@ -88,13 +88,27 @@ ssize_t SSL_sendfile(SSL *ssl, int fd, off_t offset, size_t size, int flags)
 	return n;
 }
 
+/* A handshake is no data: agentd learns which socket it is about to see. */
+#define HANDSHAKE(name)                                                            \
+	int name(SSL *ssl)                                                         \
+	{                                                                          \
+		struct site s = resolve(HERE, __func__);                           \
+		int (*real)(SSL *) = s.lib ? s.lib->name : (int (*)(SSL *))s.real; \
+                                                                                   \
+		tap_socket(s.lib, ssl);                                            \
+		return real ? real(ssl) : -1;                                      \
+	}
+HANDSHAKE(SSL_do_handshake)
+HANDSHAKE(SSL_connect)
+HANDSHAKE(SSL_accept)
+
 int SSL_shutdown(SSL *ssl)
 {
 	struct site s = resolve(HERE, __func__);
 	int (*real)(SSL *) = s.lib ? s.lib->SSL_shutdown : (int (*)(SSL *))s.real;
 	int ret = real ? real(ssl) : -1;
 
-	tap_close(ssl, false);
+	tap_close(s.lib, ssl, false);
 	return ret;
 }
 
@@ -103,7 +117,7 @@ void SSL_free(SSL *ssl)
 	struct site s = resolve(HERE, __func__);
 	void (*real)(SSL *) = s.lib ? s.lib->SSL_free : (void (*)(SSL *))s.real;
 
-	tap_close(ssl, true); /* before its address can be somebody else's */
+	tap_close(s.lib, ssl, true); /* before its address can be somebody else's */
 	if (real)
 		real(ssl);
 }
@@ -113,6 +127,7 @@ int SSL_clear(SSL *ssl)
 	struct site s = resolve(HERE, __func__);
 	int (*real)(SSL *) = s.lib ? s.lib->SSL_clear : (int (*)(SSL *))s.real;
 
-	tap_close(ssl, true);
+	if (!s.internal) /* the library clears its handle when a first handshake begins */
+		tap_close(s.lib, ssl, true);
 	return real ? real(ssl) : 0;
 }

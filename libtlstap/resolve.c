@@ -86,7 +86,7 @@ static int on_object(struct dl_phdr_info *info, size_t size, void *arg)
 
 static struct object object_at(const void *addr)
 {
-	struct object o = { .at = (uintptr_t)addr };
+	struct object o = {.at = (uintptr_t)addr};
 
 	(void)dl_iterate_phdr(on_object, &o);
 	return o;
@@ -224,7 +224,7 @@ static int on_exporter(struct dl_phdr_info *info, size_t size, void *arg)
 static void *bind(const struct object *from, const char *name)
 {
 	const char *version = from->found ? wanted_version(from, name) : NULL;
-	struct search s = { .name = name };
+	struct search s = {.name = name};
 	void *sym, *h;
 
 	sym = version ? old_dlvsym(RTLD_NEXT, name, version) : old_dlsym(RTLD_NEXT, name);
@@ -294,7 +294,7 @@ static __attribute__((noinline)) struct site find(const void *ra, const char *na
 {
 	struct object from = object_at(ra);
 	struct object self = object_at((const void *)resolve);
-	struct site ret = { .lib = NULL };
+	struct site ret = {.lib = NULL};
 	uint64_t word;
 	void *sym;
 
@@ -316,7 +316,7 @@ struct site resolve(const void *ra, const char *name)
 	uint64_t word = atomic_load_explicit(site_of((uintptr_t)ra), memory_order_acquire);
 
 	if (__builtin_expect(word >> 8 == ((uint64_t)(uintptr_t)ra & 0xffffffffffffffull) && (word & 0x7f), 1))
-		return (struct site){ .lib = &libs[(word & 0x7f) - 1], .internal = word & 0x80 };
+		return (struct site){.lib = &libs[(word & 0x7f) - 1], .internal = word & 0x80};
 	return find(ra, name);
 }
 
