@@ -154,8 +154,8 @@ static int taken(struct helper *h)
 	return h->n_req >= HELPER_BATCH ? helper_flush(h) : 0;
 }
 
-int helper_verify(struct helper *h, uint64_t cookie, const struct helper_pid *p, size_t n, int fd_hint,
-		  const struct endpoint *e)
+int helper_verify_child(struct helper *h, uint64_t cookie, const struct helper_id *file, const struct helper_pid *p, size_t n,
+			int fd_hint, const struct endpoint *e)
 {
 	struct helper_req *r;
 	int err = take(h, HELPER_VERIFY, cookie, &r);
@@ -166,7 +166,16 @@ int helper_verify(struct helper *h, uint64_t cookie, const struct helper_pid *p,
 	memcpy(r->p, p, r->n * sizeof(r->p[0]));
 	r->fd_hint = fd_hint;
 	r->e = *e;
+	r->file = *file;
 	return taken(h);
+}
+
+int helper_verify(struct helper *h, uint64_t cookie, const struct helper_pid *p, size_t n, int fd_hint,
+		  const struct endpoint *e)
+{
+	static const struct helper_id known;
+
+	return helper_verify_child(h, cookie, &known, p, n, fd_hint, e);
 }
 
 int helper_exists(struct helper *h, uint64_t cookie, const struct endpoint *e)

@@ -14,6 +14,7 @@
 
 #include <netinet/tcp.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/random.h>
 
 #include <linux/capability.h>
@@ -342,6 +343,8 @@ void helper_serve(int sock, int diag, int destroy, const char *keep_user)
 	(void)signal(SIGINT, SIG_IGN);
 	(void)signal(SIGTERM, SIG_IGN);
 	(void)signal(SIGHUP, SIG_IGN);
+	/* Little to do, but at once: a socket must be looked up while it exists. */
+	(void)setpriority(PRIO_PROCESS, 0, -10);
 	if (verify_init(&s->v, diag, seed) != 0 || helper_walk_init(&s->walk) != 0 ||
 	    priv_drop(keep_user, caps, sizeof(caps) / sizeof(caps[0])) != 0)
 		_exit(1);

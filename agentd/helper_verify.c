@@ -201,6 +201,10 @@ bool verify_begin(struct verify *v, const struct helper_req *r, struct helper_qu
 			close(proc);
 			continue;
 		}
+		if (i == 0 && r->file.inode != 0 && !helper_maps(proc, &r->file, r->file.dev)) {
+			close(proc); /* it is no child of the family */
+			continue;
+		}
 		s->proc[s->n_proc] = proc;
 		s->pid[s->n_proc++] = r->p[i].pid;
 	}

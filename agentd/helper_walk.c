@@ -132,11 +132,36 @@ static void report(struct helper_walk *w, struct helper_queue *q, int proc, int 
 	helper_reply(q, &ev, NULL);
 }
 
+/* Most lines are something else: look for the name before anything is parsed. */
+static bool is_mapping(char *line, uint64_t memfd_dev, struct proc_map *ret)
+{
+	return strstr(line, HELPER_MAP_NAME) != NULL && proc_parse_map(line, ret) && ret->shared &&
+	       strncmp(ret->name, HELPER_MAP_NAME, strlen(HELPER_MAP_NAME)) == 0 && ret->dev == memfd_dev;
+}
+
+bool helper_maps(int proc, const struct helper_id *file, uint64_t memfd_dev)
+{
+	static struct proc_lines lines = {.fd = -1}; /* scratch: the helper has one thread */
+	bool yes = false;
+	size_t len;
+	char *line;
+
+	if (proc_lines_open(&lines, proc, "maps") != 0)
+		return false;
+	while (!yes && (line = proc_lines_next(&lines, &len)) != NULL) {
+		struct proc_map m;
+
+		yes = is_mapping(line, memfd_dev, &m) && m.dev == file->dev && m.inode == file->inode;
+	}
+	proc_lines_close(&lines);
+	return yes;
+}
+
 static void look_at(struct helper_walk *w, struct helper_queue *q, int pid)
 {
 	struct helper_id here[PER_PROCESS_MAX];
 	size_t n_here = 0, len;
-	const char *line;
+	char *line;
 	int proc = proc_open(pid);
 
 	if (proc < 0)
@@ -147,9 +172,7 @@ static void look_at(struct helper_walk *w, struct helper_queue *q, int pid)
 		struct proc_map m;
 		struct helper_id id;
 
-		/* most lines are something else: look for the name before anything is parsed */
-		if (strstr(line, HELPER_MAP_NAME) == NULL || !proc_parse_map(line, &m) || !m.shared ||
-		    strncmp(m.name, HELPER_MAP_NAME, strlen(HELPER_MAP_NAME)) != 0 || m.dev != w->memfd_dev)
+		if (!is_mapping(line, w->memfd_dev, &m))
 			continue;
 		id = (struct helper_id){.dev = m.dev, .inode = m.inode};
 		if (among(here, n_here, &id))

@@ -31,6 +31,7 @@ struct helper_req {
 	int32_t fd_hint;
 	uint32_t pad;
 	struct endpoint e;
+	struct helper_id file; /* VERIFY: p[0] must map it; inode 0: it is known to */
 	union {
 		struct helper_pid p[HELPER_PIDS_MAX];
 		struct helper_id id[HELPER_IDS_MAX];
@@ -72,6 +73,8 @@ struct helper_walk {
 /* Once, before privileges are dropped. */
 int helper_walk_init(struct helper_walk *w);
 void helper_walk_begin(struct helper_walk *w, const struct helper_req *r, struct helper_queue *q);
+/* Does the process whose directory is @proc map @file? @memfd_dev: the device of all memfds. */
+bool helper_maps(int proc, const struct helper_id *file, uint64_t memfd_dev);
 /* Go on for a bounded time. Stops early when @q is full. */
 void helper_walk_step(struct helper_walk *w, struct helper_queue *q);
 

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* attach.c - a process connects, asks, gets its mapping; nobody else gets anything. */
+#include "attach.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/sock.h"
+#include "family.h"
+
+struct guest {
+	struct attach *attach;
+	int fd; /* -1: free */
+	pid_t pid;
+	ev_io io;
+	ev_timer deadline;
+};
+
+static void dismiss(struct guest *g)
+{
+	ev_io_stop(g->attach->lane->loop, &g->io);
+	ev_timer_stop(g->attach->lane->loop, &g->deadline);
+	close(g->fd);
+	g->fd = -1;
+	g->attach->guests--;
+}
+
+static void on_deadline(struct ev_loop *loop, ev_timer *w, int events)
+{
+	(void)loop;
+	(void)events;
+	dismiss(w->data);
+}
+
+static void grant(struct guest *g)
+{
+	struct attach *a = g->attach;
+	struct attach_reply reply = {.magic = ATTACH_MAGIC, .abi = ATTACH_ABI};
+	struct family *f;
+	int err = family_new(a->lane, a->chunks, g->pid, &f);
+
+	if (err) {
+		a->refused++;
+		log_warn_errno("attach", -err, "no mapping for process %d", (int)g->pid);
+		(void)sock_send_fd(g->fd, &reply, sizeof(reply), -1);
+		return;
+	}
+	reply.size = f->r.v.size;
+	err = sock_send_fd(g->fd, &reply, sizeof(reply), f->r.fd);
+	if (err) { /* it did not wait */
+		a->refused++;
+		family_drop(f);
+		return;
+	}
+	a->attached++;
+	log_debug("attach", "process %d", (int)g->pid);
+	lane_wake(a->lane);
+}
+
+static void on_guest(struct ev_loop *loop, ev_io *w, int events)
+{
+	struct guest *g = w->data;
+	struct attach_request req;
+	int passed = -1;
+	ssize_t n = sock_recv_fd(g->fd, &req, sizeof(req), &passed);
+
+	(void)loop;
+	(void)events;
+	if (n == -EAGAIN || n == -EINTR)
+		return;
+	if (passed != -1)
+		close(passed); /* nobody has reason to send one */
+	if (n == (ssize_t)sizeof(req) && passed == -1 && req.magic == ATTACH_MAGIC && req.abi == ATTACH_ABI)
+		grant(g);
+	else if (n != 0)
+		g->attach->garbage++;
+	dismiss(g);
+}
+
+static void on_connect(struct ev_loop *loop, ev_io *w, int events)
+{
+	struct attach *a = w->data;
+
+	(void)events;
+	for (unsigned i = 0; i < 64; i++) {
+		int fd = sock_accept(a->fd, NULL, NULL);
+		struct guest *g = NULL;
+		uid_t uid;
+		gid_t gid;
+
+		if (fd < 0)
+			return;
+		for (unsigned k = 0; k < ATTACH_GUESTS_MAX && !g; k++)
+			if (a->guest[k].fd == -1)
+				g = &a->guest[k];
+		if (!g || sock_peer(fd, &g->pid, &uid, &gid) != 0 || g->pid <= 0) {
+			a->refused++;
+			close(fd);
+			continue;
+		}
+		g->attach = a;
+		g->fd = fd;
+		a->guests++;
+		ev_io_init(&g->io, on_guest, fd, EV_READ);
+		g->io.data = g;
+		ev_io_start(loop, &g->io);
+		ev_timer_init(&g->deadline, on_deadline, ATTACH_GUEST_S, 0);
+		g->deadline.data = g;
+		ev_timer_start(loop, &g->deadline);
+	}
+}
+
+static void beat(struct attach *a)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	atomic_store(&a->page->beat_ns, (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec);
+}
+
+static void on_beat(struct ev_loop *loop, ev_timer *w, int events)
+{
+	(void)loop;
+	(void)events;
+	beat(w->data);
+}
+
+/* The page is made under another name and renamed: nobody sees it half done, and nobody's file or link is followed. */
+static int make_page(struct attach *a, const char *path)
+{
+	struct attach_page empty = {.magic = ATTACH_MAGIC, .abi = ATTACH_ABI};
+	char temp[256];
+	int fd, err = 0;
+
+	if ((size_t)snprintf(temp, sizeof(temp), "%s.new", path) >= sizeof(temp))
+		return -ENAMETOOLONG;
+	(void)unlink(temp);
+	fd = open(temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd == -1)
+		return -errno;
+	if (fchmod(fd, 0644) == -1 || ftruncate(fd, 4096) == -1 ||
+	    pwrite(fd, &empty, sizeof(empty), 0) != (ssize_t)sizeof(empty) || rename(temp, path) == -1)
+		err = -errno;
+	if (!err) {
+		a->page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		if (a->page == MAP_FAILED)
+			err = -errno;
+	}
+	close(fd);
+	if (err)
+		(void)unlink(temp);
+	return err;
+}
+
+static int make_dir(const char *dir)
+{
+	struct stat st;
+
+	if (mkdir(dir, 0755) == -1 && errno != EEXIST)
+		return -errno;
+	if (stat(dir, &st) == -1)
+		return -errno;
+	/* who can write here can put a socket of his own in our place */
+	if (!S_ISDIR(st.st_mode) || (st.st_uid != 0 && st.st_uid != geteuid()) ||
+	    ((st.st_mode & 022) && !(st.st_mode & S_ISVTX)))
+		return -EPERM;
+	return 0;
+}
+
+int attach_init(struct attach *a, const char *socket, char err[static ATTACH_ERR])
+{
+	const char *slash = strrchr(socket, '/');
+	char dir[200], page[256];
+	int ret;
+
+	memset(a, 0, sizeof(*a));
+	a->fd = -1;
+	a->page = MAP_FAILED;
+	if (!slash || (size_t)(slash - socket) >= sizeof(dir)) {
+		snprintf(err, ATTACH_ERR, "--socket %s: too long", socket);
+		return -ENAMETOOLONG;
+	}
+	snprintf(dir, sizeof(dir), "%.*s", slash == socket ? 1 : (int)(slash - socket), socket);
+	snprintf(page, sizeof(page), "%s/%s", dir, ATTACH_PAGE);
+	ret = make_dir(dir);
+	if (ret) {
+		snprintf(err, ATTACH_ERR, "directory %s: %s", dir,
+			 ret == -EPERM ? "must be root's, and writable by nobody else" : strerror(-ret));
+		return ret;
+	}
+	a->fd = sock_unix_listen(socket, SOCK_SEQPACKET, 0666);
+	if (a->fd < 0) {
+		ret = a->fd;
+		snprintf(err, ATTACH_ERR, ret == -EADDRINUSE ? "%s: another agentd is running there" : "%s: %s", socket,
+			 strerror(-ret));
+		return ret;
+	}
+	ret = make_page(a, page);
+	if (ret)
+		snprintf(err, ATTACH_ERR, "%s: %s", page, strerror(-ret));
+	return ret;
+}
+
+void attach_start(struct attach *a, struct lane *lane, uint64_t pool)
+{
+	a->lane = lane;
+	a->chunks = (uint32_t)(pool / SHM_CHUNK);
+	a->guest = calloc(ATTACH_GUESTS_MAX, sizeof(*a->guest));
+	if (!a->guest)
+		abort(); /* at start, with nothing to lose */
+	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++)
+		a->guest[i].fd = -1;
+	ev_io_init(&a->io, on_connect, a->fd, EV_READ);
+	a->io.data = a;
+	ev_io_start(lane->loop, &a->io);
+	ev_timer_init(&a->beat, on_beat, 0, (double)ATTACH_BEAT_NS / 1e9);
+	a->beat.data = a;
+	ev_timer_start(lane->loop, &a->beat);
+	beat(a);
+}
+
+void attach_stop(struct attach *a)
+{
+	if (a->page != MAP_FAILED)
+		atomic_store(&a->page->beat_ns, 0);
+	if (a->lane) {
+		ev_io_stop(a->lane->loop, &a->io);
+		ev_timer_stop(a->lane->loop, &a->beat);
+		for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++)
+			if (a->guest[i].fd != -1)
+				dismiss(&a->guest[i]);
+	}
+	if (a->fd >= 0)
+		close(a->fd);
+	a->fd = -1;
+}

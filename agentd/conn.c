@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* conn.c - taps of one connection -> one flow. */
+#include "conn.h"
+
+#include <openssl/sha.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "pair.h"
+
+#define BUCKETS 65536u
+
+static uint64_t mix(uint64_t h)
+{
+	h ^= h >> 33;
+	h *= 0xff51afd7ed558ccdull;
+	h ^= h >> 33;
+	return h;
+}
+
+static struct conn **bucket(struct lane *l, uint64_t random8)
+{
+	return &l->conns[mix(random8 ^ l->hash_seed) & (BUCKETS - 1)];
+}
+
+static struct tap **end_bucket(struct lane *l, const struct endpoint *e)
+{
+	return &l->by_end[endpoint_hash(e, l->hash_seed) & (BUCKETS - 1)];
+}
+
+static void touch(struct conn *c)
+{
+	if (c->touched)
+		return;
+	c->touched = true;
+	c->touched_next = c->lane->touched;
+	c->lane->touched = c;
+}
+
+static uint64_t flow_id(const struct rec_open *o)
+{
+	uint8_t in[64], out[SHA256_DIGEST_LENGTH];
+	uint64_t id = 0;
+
+	memcpy(in, o->client_random, 32);
+	memcpy(in + 32, o->server_random, 32); /* zero if it was not known yet: an id all the same */
+	SHA256(in, sizeof(in), out);
+	for (unsigned i = 0; i < 8; i++)
+		id = id << 8 | out[i];
+	return id;
+}
+
+/* --- timer ----------------------------------------------------------------------------------------- */
+
+static void free_conn(struct conn *c)
+{
+	struct conn **at = bucket(c->lane, c->random8);
+
+	while (*at && *at != c)
+		at = &(*at)->next;
+	if (*at)
+		*at = c->next;
+	ev_timer_stop(c->lane->loop, &c->timer);
+	c->lane->conns_n--;
+	c->lane->conns_ended -= c->ended;
+	free(c);
+}
+
+static void arm(struct conn *c)
+{
+	uint64_t at = c->flow.due_ns, now = c->lane->now_ns;
+
+	if (c->end_ns && c->end_ns < at)
+		at = c->end_ns;
+	if (at == UINT64_MAX || c->armed)
+		return;
+	c->armed = true;
+	ev_timer_set(&c->timer, at > now ? (double)(at - now) / 1e9 : 0, 0);
+	ev_timer_start(c->lane->loop, &c->timer);
+}
+
+/* What is due. false: no credit. */
+static bool tick(struct conn *c)
+{
+	struct lane *l = c->lane;
+
+	if (c->flow.due_ns <= l->now_ns) {
+		if (!lane_room(l, FLOW_ROOM_CLOSE, FLOW_FRAMES_CLOSE))
+			return false;
+		(void)flow_tick(&c->flow, &l->flow, l->now_ns, l->ts_ns, &l->batch);
+	}
+	if (c->end_ns && c->end_ns <= l->now_ns && !c->taps && !c->ended) {
+		if (!lane_room(l, FLOW_ROOM_CLOSE, FLOW_FRAMES_CLOSE))
+			return false;
+		(void)flow_end(&c->flow, &l->flow, c->first, l->ts_ns, &l->batch);
+		c->ended = true;
+		l->conns_ended++;
+		c->end_ns = l->now_ns + CONN_KEEP_NS;
+	}
+	return true;
+}
+
+static void on_timer(struct ev_loop *loop, ev_timer *w, int events)
+{
+	struct conn *c = w->data;
+
+	(void)loop;
+	(void)events;
+	c->armed = false;
+	lane_clock(c->lane);
+	if (c->ended && !c->taps && !c->touched && c->end_ns && c->end_ns <= c->lane->now_ns) {
+		free_conn(c);
+		return;
+	}
+	if (tick(c)) {
+		lane_put(c->lane);
+		arm(c);
+		return;
+	}
+	c->armed = true;
+	ev_timer_set(w, 0.005, 0); /* no credit: soon again */
+	ev_timer_start(c->lane->loop, w);
+}
+
+/* --- joining and leaving --------------------------------------------------------------------------- */
+
+static struct conn *find(struct lane *l, uint64_t random8, const struct tuple *t)
+{
+	for (struct conn *c = *bucket(l, random8); c; c = c->next)
+		if (c->random8 == random8 && memcmp(&c->real, t, sizeof(*t)) == 0)
+			return c;
+	return NULL;
+}
+
+/* Go on where a predecessor was. An IDS behind an interface is the same one and still waits for the end of what
+ * it saw; a receiver has closed it, and a file is a new one. */
+static void resume(struct conn *c, const struct tap *t)
+{
+	const struct shm_slot *s = &t->family->r.v.slot[t->slot];
+	struct lane *l = c->lane;
+	uint32_t inc = atomic_load_explicit(&s->inc, memory_order_relaxed);
+	struct tuple shown = c->flow.t;
+	uint64_t id = c->flow.id;
+
+	if ((atomic_load_explicit(&s->flow_open, memory_order_relaxed) & SHM_FLOW_OPEN) &&
+	    strcmp(l->sink->ops->name, "interface") == 0 && lane_room(l, FLOW_ROOM_CLOSE, FLOW_FRAMES_CLOSE)) {
+		c->flow.inc = inc;
+		c->flow.state = FLOW_OPEN;
+		for (unsigned i = 0; i < 2; i++)
+			c->flow.s[i].seq = c->flow.s[i].acked = c->flow.s[i].edge =
+				atomic_load_explicit(&s->seq[i], memory_order_relaxed);
+		(void)flow_cut(&c->flow, &l->flow, l->ts_ns, &l->batch);
+	}
+	flow_init(&c->flow, &shown, id, inc + 1);
+}
+
+static struct conn *make(struct tap *t, const struct tuple *real)
+{
+	struct lane *l = t->family->lane;
+	struct tuple shown = *real;
+	struct conn *c = l->conns_n < LANE_CONNS_MAX ? calloc(1, sizeof(*c)) : NULL;
+
+	if (!c) {
+		l->conns_refused++;
+		return NULL;
+	}
+	c->lane = l;
+	c->random8 = t->random8;
+	c->real = *real;
+	c->epoch = l->epoch;
+	shown.port[SIDE_SERVER] = conf_port(l->conf, real->port[SIDE_SERVER]);
+	flow_init(&c->flow, &shown, flow_id(&t->open), 0);
+	for (unsigned d = 0; d < 2; d++)
+		c->off[tap_side(t, (enum dir)d)] = tap_conn_off(t, (enum dir)d, t->next[d]);
+	if (t->adopted)
+		resume(c, t);
+	else if (c->off[0] || c->off[1])
+		flow_join(&c->flow);
+	ev_init(&c->timer, on_timer);
+	c->timer.data = c;
+	c->next = *bucket(l, c->random8);
+	*bucket(l, c->random8) = c;
+	l->conns_n++;
+	l->conns_total++;
+	return c;
+}
+
+bool conn_join(struct tap *t)
+{
+	struct lane *l = t->family->lane;
+	struct tuple real;
+	struct conn *c;
+
+	pair_tuple(t, &real);
+	c = find(l, t->random8, &real);
+	if (c && !(t->open.flags & REC_OPEN_CHILD) && !t->adopted && c->left_family == t->family->id &&
+	    c->left_server == t->server)
+		for (unsigned d = 0; d < 2; d++) /* the handle lived on after SSL_free */
+			t->start[d] = c->left[d];
+	if (!c)
+		c = make(t, &real);
+	if (!c)
+		return false;
+	t->conn = c;
+	t->conn_next = c->taps;
+	c->taps = t;
+	c->end_ns = 0;
+	l->conns_ended -= c->ended;
+	c->ended = false;
+	t->end_next = *end_bucket(l, &t->e);
+	*end_bucket(l, &t->e) = t;
+	return true;
+}
+
+void conn_leave(struct tap *t)
+{
+	struct conn *c = t->conn;
+	struct lane *l = c->lane;
+	struct tap **at;
+
+	for (at = &c->taps; *at && *at != t; at = &(*at)->conn_next)
+		;
+	if (*at)
+		*at = t->conn_next;
+	for (at = end_bucket(l, &t->e); *at && *at != t; at = &(*at)->end_next)
+		;
+	if (*at)
+		*at = t->end_next;
+	c->left_family = t->family->id;
+	c->left_server = t->server;
+	for (unsigned d = 0; d < 2; d++)
+		c->left[d] = tap_conn_off(t, (enum dir)d, t->next[d]);
+	if (t->shut)
+		c->first = t->server ? SIDE_SERVER : SIDE_CLIENT;
+	t->conn = NULL;
+	if (c->taps)
+		return;
+	c->end_ns = l->now_ns + CONN_LINGER_NS;
+	ev_timer_stop(l->loop, &c->timer);
+	c->armed = false;
+	arm(c);
+}
+
+void conn_destroyed(struct lane *l, const struct endpoint *e, uint64_t sock_cookie)
+{
+	for (struct tap *t = *end_bucket(l, e); t; t = t->end_next) {
+		if (!endpoint_same(&t->e, e) || (sock_cookie && t->sock_cookie && sock_cookie != t->sock_cookie))
+			continue;
+		t->destroyed = true;
+		t->end_sweep = t->family->sweep + 2; /* what was written before is there by then */
+		tap_watch(t);
+	}
+}
+
+/* --- cleartext ------------------------------------------------------------------------------------- */
+
+/* Can the other end's tap still bring what is missing before @off? */
+static bool other_may_fill(struct tap *t, enum side side)
+{
+	struct conn *c = t->conn;
+	struct lane *l = c->lane;
+
+	for (struct tap *o = c->taps; o; o = o->conn_next) {
+		enum dir d = tap_side(o, DIR_TX) == side ? DIR_TX : DIR_RX;
+
+		if (o == t || tap_conn_off(o, d, o->next[d]) > c->off[side])
+			continue;
+		if (!t->behind_ns)
+			t->behind_ns = l->now_ns;
+		return l->now_ns - t->behind_ns < TAP_BEHIND_NS && !o->destroyed;
+	}
+	return false;
+}
+
+/* Bring the flow to connection offset @off. false: later. */
+static bool advance(struct tap *t, enum side side, uint64_t off)
+{
+	struct conn *c = t->conn;
+	struct lane *l = c->lane;
+
+	if (off <= c->off[side])
+		return true;
+	if (other_may_fill(t, side) || !lane_room(l, FLOW_ROOM_CLOSE, FLOW_FRAMES_CLOSE))
+		return false;
+	(void)flow_lost(&c->flow, &l->flow, side, off - c->off[side], l->ts_ns, &l->batch);
+	c->off[side] = off;
+	t->behind_ns = 0;
+	touch(c);
+	return true;
+}
+
+bool conn_data(struct tap *t, enum side side, uint64_t off, const uint8_t *data, size_t len, bool cont)
+{
+	struct conn *c = t->conn;
+	struct lane *l = c->lane;
+	uint64_t twice;
+	ssize_t n;
+
+	if (!advance(t, side, off))
+		return false;
+	t->behind_ns = 0;
+	twice = c->off[side] - off < len ? c->off[side] - off : len;
+	if (twice < len && !lane_room(l, flow_room(&l->flow, len - twice), flow_frames(&l->flow, len - twice)))
+		return false;
+	l->sum.duplicate += twice;
+	if (twice == len)
+		return true;
+	data += twice;
+	len -= twice;
+	n = flow_data(&c->flow, &l->flow, side, data, len, cont && !twice, l->ts_ns, &l->batch);
+	if (n < 0) {
+		log_error("conn", "a batch had less room than was asked for: data given up");
+		n = 0;
+	}
+	l->sum.forged_in += len;
+	l->sum.forged += (uint64_t)n;
+	l->sum.resync += len - (uint64_t)n;
+	c->off[side] += len;
+	touch(c);
+	return true;
+}
+
+bool conn_hole(struct tap *t, enum side side, uint64_t off, uint64_t len)
+{
+	struct conn *c = t->conn;
+
+	if (!advance(t, side, off))
+		return false;
+	if (off + len <= c->off[side])
+		return true;
+	return advance(t, side, off + len);
+}
+
+/* --- end of a sweep -------------------------------------------------------------------------------- */
+
+/* What a successor must know, once it is out of our hands. */
+static void publish(const struct conn *c)
+{
+	uint32_t state = c->flow.state == FLOW_OPEN ? SHM_FLOW_OPEN : 0;
+
+	for (const struct tap *t = c->taps; t; t = t->conn_next) {
+		struct shm_slot *s = &t->family->r.v.slot[t->slot];
+
+		for (unsigned i = 0; i < 2; i++) {
+			atomic_store_explicit(&s->accounted[i], t->next[i], memory_order_relaxed);
+			atomic_store_explicit(&s->seq[i], c->flow.s[i].seq, memory_order_relaxed);
+		}
+		atomic_store_explicit(&s->inc, c->flow.inc, memory_order_relaxed);
+		atomic_store_explicit(&s->flow_open, state, memory_order_relaxed);
+	}
+}
+
+bool conn_settle(struct lane *l)
+{
+	bool credit = true;
+
+	for (struct conn *c = l->touched; c && credit; c = c->touched_next) {
+		credit = lane_room(l, FLOW_ROOM_CLOSE, FLOW_FRAMES_CLOSE);
+		if (!credit)
+			break;
+		(void)flow_settle(&c->flow, &l->flow, l->ts_ns, &l->batch);
+		if (!c->flow.due_ns && lane_room(l, FLOW_ROOM_CLOSE, FLOW_FRAMES_CLOSE))
+			(void)flow_tick(&c->flow, &l->flow, l->now_ns, l->ts_ns, &l->batch); /* sets its clock */
+	}
+	if (!credit)
+		return false;
+	lane_put(l);
+	while (l->touched) {
+		struct conn *c = l->touched;
+
+		l->touched = c->touched_next;
+		c->touched = false;
+		publish(c);
+		arm(c);
+	}
+	return true;
+}
+
+void conn_new_epoch(struct lane *l)
+{
+	for (unsigned i = 0; i < BUCKETS; i++)
+		for (struct conn *c = l->conns[i]; c; c = c->next)
+			flow_forget(&c->flow);
+}
+
+void conn_stop(struct lane *l)
+{
+	for (unsigned i = 0; i < BUCKETS; i++)
+		for (struct conn *c = l->conns[i]; c; c = c->next)
+			if (!c->ended && lane_room(l, FLOW_ROOM_CLOSE, FLOW_FRAMES_CLOSE)) {
+				(void)flow_end(&c->flow, &l->flow, c->first, l->ts_ns, &l->batch);
+				c->ended = true;
+				publish(c);
+			}
+	lane_put(l);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* conn.h - one TLS connection with known addresses: its taps (one end, or both), its flow.
+ *
+ *   tap.c --cleartext by offset--> conn.c --each byte once--> flow.c
+ *
+ * From here on directions are sides. If both ends of a connection are tapped, each offset is forged from
+ * whichever tap has it first. */
+#ifndef TLSTAP_CONN_H
+#define TLSTAP_CONN_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/flow.h"
+#include "lane.h"
+#include "tap.h"
+
+#define CONN_LINGER_NS 20000000ull /* a handle may live on after its SSL_free */
+#define CONN_KEEP_NS 2000000000ull /* how long the other end's late tap still finds it */
+
+struct conn {
+	struct conn *next; /* hash */
+	struct conn *touched_next;
+	struct lane *lane;
+	uint64_t random8;
+	struct tuple real; /* as the kernel has it */
+	struct flow flow;  /* its tuple: as the IDS sees it */
+	uint64_t off[2];   /* by enum side: next byte of the connection to forge */
+	struct tap *taps;
+	enum side first; /* who closed first */
+	bool touched;
+	bool ended;	 /* FIN was forged */
+	uint64_t end_ns; /* when to end it, then when to free it; 0: it lives */
+	uint32_t epoch;	 /* of the sink, when it was last forged to */
+	/* where a tap that left was: its handle may come back under another slot */
+	uint64_t left_family;
+	bool left_server;
+	uint64_t left[2]; /* by its enum dir: connection offset */
+	ev_timer timer;
+	bool armed;
+};
+
+/* The connection of @t, whose addresses are verified: found, or made. false: LANE_CONNS_MAX. */
+bool conn_join(struct tap *t);
+
+/* Cleartext of @t: @len bytes from connection offset @off.
+ * @cont  a piece of the record before
+ * Returns false and does nothing if the sink has no credit, or if a hole before @off may still be filled by the other
+ * end's tap. */
+bool conn_data(struct tap *t, enum side side, uint64_t off, const uint8_t *data, size_t len, bool cont);
+
+/* @len bytes from @off exist on the wire but in nobody's memory. The same result. */
+bool conn_hole(struct tap *t, enum side side, uint64_t off, uint64_t len);
+
+/* @t is closed: the connection ends if it was the last one. */
+void conn_leave(struct tap *t);
+
+/* End of a sweep: ACKs, timers, what a successor must know. false: no credit, call again. */
+bool conn_settle(struct lane *l);
+
+/* The sink's IDS is another one now. */
+void conn_new_epoch(struct lane *l);
+
+/* Close all flows. */
+void conn_stop(struct lane *l);
+
+/* Paired taps of this endpoint: the kernel has destroyed their socket @sock_cookie. */
+void conn_destroyed(struct lane *l, const struct endpoint *e, uint64_t sock_cookie);
+
+#endif

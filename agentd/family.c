@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* family.c - sweep one mapping; know its processes; see their end. */
+#include "family.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "tap.h"
+
+#define RECORDS_MAX 4096u  /* of one stripe in one sweep */
+#define QUIET_SWEEPS 4096u /* without a record: a stripe gives its chunk back */
+#define TRIM_SWEEPS 32768u /* how often memory is given back */
+
+/* --- members --------------------------------------------------------------------------------------- */
+
+static void member_free(struct member *m)
+{
+	if (m->pidfd != -1) {
+		ev_io_stop(m->family->lane->loop, &m->io);
+		close(m->pidfd);
+	}
+	free(m);
+}
+
+static void on_death(struct ev_loop *loop, ev_io *w, int events)
+{
+	struct member *m = w->data;
+
+	(void)events;
+	ev_io_stop(loop, w);
+	close(m->pidfd);
+	m->pidfd = -1;
+	m->dead_sweep = m->family->sweep + 2;
+	lane_wake(m->family->lane);
+}
+
+struct member *family_member(struct family *f, const struct helper_pid *p, int32_t ns_pid)
+{
+	struct member *m;
+
+	for (unsigned i = 0; i < f->member_n; i++)
+		if (f->member[i]->p.pid == p->pid && !f->member[i]->dead_sweep)
+			return f->member[i];
+	if (f->member_n == FAMILY_MEMBERS_MAX || p->pid == getpid())
+		return NULL;
+	if (f->member_n == f->member_cap) {
+		unsigned cap = f->member_cap ? f->member_cap * 2 : 4;
+		struct member **to = realloc(f->member, cap * sizeof(*to));
+
+		if (!to)
+			return NULL;
+		f->member = to;
+		f->member_cap = cap;
+	}
+	m = calloc(1, sizeof(*m));
+	if (!m)
+		return NULL;
+	m->family = f;
+	m->p = *p;
+	m->ns_pid = ns_pid;
+	m->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
+	if (m->pidfd == -1) {
+		m->dead_sweep = f->sweep + 2;
+	} else {
+		ev_io_init(&m->io, on_death, m->pidfd, EV_READ);
+		m->io.data = m;
+		ev_io_start(f->lane->loop, &m->io);
+	}
+	f->member[f->member_n++] = m;
+	f->orphan = false;
+	(void)helper_proc(f->lane->helper, f->id << 20 | 0xfffff, &m->p); /* its name, for people */
+	return m;
+}
+
+/* --- birth and end --------------------------------------------------------------------------------- */
+
+static int add(struct lane *l, struct family *f)
+{
+	struct stat st;
+
+	if (fstat(f->r.fd, &st) == -1)
+		return -errno;
+	f->file.dev = st.st_dev;
+	f->file.inode = st.st_ino;
+	f->lane = l;
+	f->next = l->families;
+	l->families = f;
+	l->families_n++;
+	return 0;
+}
+
+int family_new(struct lane *l, uint32_t chunks, pid_t pid, struct family **ret)
+{
+	struct family *f;
+	struct helper_pid p = {.pid = pid};
+	int err;
+
+	if (l->families_n >= FAMILIES_MAX)
+		return -ENOSPC;
+	f = calloc(1, sizeof(*f));
+	if (!f)
+		return -ENOMEM;
+	f->id = ++l->family_id;
+	err = shm_create(&f->r, chunks, f->id);
+	if (!err)
+		err = add(l, f);
+	if (err) {
+		shm_reader_fini(&f->r);
+		free(f);
+		return err;
+	}
+	(void)family_member(f, &p, pid);
+	*ret = f;
+	return 0;
+}
+
+int family_adopt(struct lane *l, int fd, const struct helper_id *file, const struct helper_event *e)
+{
+	struct family *f;
+	int err;
+
+	for (f = l->families; f; f = f->next)
+		if (f->file.dev == file->dev && f->file.inode == file->inode) {
+			(void)family_member(f, &e->p, e->ns_pid);
+			close(fd);
+			return 0;
+		}
+	f = l->families_n < FAMILIES_MAX ? calloc(1, sizeof(*f)) : NULL;
+	if (!f) {
+		close(fd);
+		return -ENOSPC;
+	}
+	err = shm_adopt(&f->r, fd);
+	if (err) {
+		close(fd);
+		free(f);
+		return err;
+	}
+	f->id = ++l->family_id;
+	f->adopted = true;
+	err = add(l, f);
+	if (err) {
+		shm_reader_fini(&f->r);
+		free(f);
+		return err;
+	}
+	(void)family_member(f, &e->p, e->ns_pid);
+	for (uint32_t i = 0; i < f->r.limit; i++) {
+		const struct shm_slot *s = &f->r.v.slot[i];
+
+		if (atomic_load_explicit(&s->gen, memory_order_relaxed)) {
+			struct tap *t = tap_get(f, i);
+
+			if (t)
+				tap_adopt(t);
+		}
+	}
+	return 0;
+}
+
+/* Which producers can still write? Those of processes that are not known to be dead. */
+static bool producer_dead(const struct family *f, uint16_t producer)
+{
+	int32_t pid = producer && producer <= 512 ? atomic_load(&f->r.v.h->pid[producer - 1]) : 0;
+	bool dead = false;
+
+	for (unsigned i = 0; i < f->member_n; i++)
+		if (f->member[i]->ns_pid == pid) {
+			if (!f->member[i]->dead_sweep || f->member[i]->dead_sweep > f->sweep)
+				return false;
+			dead = true;
+		}
+	return dead || f->gone;
+}
+
+/* Settle one slot: what a dead process, or a connection that is over, reported and never wrote is lost. Returns false
+ * if records of it still wait. */
+static bool audit_slot(struct family *f, uint32_t i)
+{
+	const struct shm *v = &f->r.v;
+	uint64_t key = atomic_load_explicit(&v->bucket[i], memory_order_relaxed), rep;
+	bool dead =
+		f->gone || (key && producer_dead(f, atomic_load_explicit(&v->slot[i].producer, memory_order_relaxed)));
+	struct tap *t;
+
+	if (!atomic_load_explicit(&v->slot[i].gen, memory_order_relaxed))
+		return true;
+	t = tap_get(f, i);
+	if (!t)
+		return true;
+	if (t->first)
+		return false;
+	if (dead) {
+		tap_died(t);
+		atomic_store_explicit(&v->bucket[i], 0, memory_order_relaxed);
+		return true;
+	}
+	if (key)
+		return true;
+	rep = atomic_load_explicit(&v->slot[i].rep[0], memory_order_relaxed) +
+	      atomic_load_explicit(&v->slot[i].rep[1], memory_order_relaxed);
+	if (rep == t->next[0] + t->next[1])
+		return true;
+	if (t->audit_rep == rep && f->sweep >= t->audit_sweep) {
+		tap_over(t);
+		return true;
+	}
+	t->audit_rep = rep;
+	t->audit_sweep = f->sweep + 2;
+	return false;
+}
+
+/* Settle all slots; only those pages of the table that exist are looked at (lseek(2), SEEK_DATA). */
+static bool audit(struct family *f)
+{
+	off_t base = (uint8_t *)f->r.v.slot - f->r.v.base,
+	      end = base + (off_t)f->r.limit * (off_t)sizeof(struct shm_slot);
+	off_t from = base, to;
+	bool whole = true;
+
+	while (from < end && (from = lseek(f->r.fd, from, SEEK_DATA)) != -1 && from < end) {
+		to = lseek(f->r.fd, from, SEEK_HOLE);
+		if (to == -1 || to > end)
+			to = end;
+		for (off_t at = from; at < to; at += (off_t)sizeof(struct shm_slot))
+			whole &= audit_slot(f, (uint32_t)((at - base) / (off_t)sizeof(struct shm_slot)));
+		from = to;
+	}
+	return whole;
+}
+
+/* Dead holders let go of their stripes, and chunks that they had in hand come back. */
+static void free_stripes(struct family *f)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < SHM_STRIPES; i++) {
+		uint32_t holder = atomic_load_explicit(&f->r.v.stripe[i].lock, memory_order_acquire);
+
+		if (!holder || holder >= SHM_CONSUMER || !producer_dead(f, (uint16_t)holder))
+			continue;
+		(void)shm_retire(&f->r, i, (uint16_t)holder);
+		any = true;
+	}
+	if (any)
+		(void)shm_leaks(&f->r);
+}
+
+uint64_t family_reported(struct family *f)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < f->taps_n; i++) {
+		const struct tap *t = f->taps[i];
+
+		for (unsigned d = 0; t && d < 2; d++) {
+			uint64_t rep = atomic_load_explicit(&f->r.v.slot[i].rep[d], memory_order_acquire);
+
+			n += !f->broken && rep > t->next[d] && rep - t->next[d] < 1ull << 48 ? rep : t->next[d];
+		}
+	}
+	return n - f->before;
+}
+
+static void end(struct family *f)
+{
+	struct lane *l = f->lane;
+	struct family **at;
+
+	for (uint32_t i = 0; i < f->taps_n; i++)
+		if (f->taps[i])
+			tap_close(f->taps[i]);
+	l->ended_reported += family_reported(f);
+	for (uint32_t i = 0; i < f->taps_n; i++)
+		if (f->taps[i])
+			tap_free(f->taps[i]);
+	for (at = &l->families; *at != f; at = &(*at)->next)
+		;
+	*at = f->next;
+	l->families_n--;
+	while (f->member_n)
+		member_free(f->member[--f->member_n]);
+	free(f->member);
+	free(f->taps);
+	shm_reader_fini(&f->r);
+	free(f);
+}
+
+void family_drop(struct family *f)
+{
+	end(f);
+}
+
+struct family *family_find(struct lane *l, uint64_t id)
+{
+	struct family *f = l->families;
+
+	while (f && f->id != id)
+		f = f->next;
+	return f;
+}
+
+/* --- sweeping -------------------------------------------------------------------------------------- */
+
+/* A process of the family wrote what no libtlstap writes. What it reported beyond this is its own affair. */
+static void distrust(struct family *f)
+{
+	log_warn("family", "process %d (%s) wrote nonsense into its shared memory: not read any more",
+		 f->member_n ? (int)f->member[0]->p.pid : 0, f->member_n ? f->member[0]->exe : "");
+	f->lane->corrupt++;
+	f->broken = true;
+	atomic_store(&f->r.v.h->off, 1);
+	for (uint32_t i = 0; i < f->taps_n; i++)
+		if (f->taps[i])
+			tap_close(f->taps[i]);
+}
+
+/* Returns records used; *@ret_whole is false if the stripe was not read to its end. */
+static unsigned sweep_stripe(struct family *f, unsigned stripe, bool *ret_whole)
+{
+	struct lane *l = f->lane;
+	unsigned n;
+	int got = 0;
+
+	for (n = 0; n < RECORDS_MAX; n++) {
+		struct rec r;
+		const uint8_t *data;
+		struct tap *t;
+
+		if (l->stalled || !lane_room(l, flow_room(&l->flow, SHM_CHUNK), flow_frames(&l->flow, SHM_CHUNK)))
+			break;
+		got = shm_next(&f->r, stripe, &r, &data);
+		if (got != 1)
+			break;
+		t = r.slot < f->r.v.places ? tap_get(f, r.slot) : NULL;
+		if (!t) {
+			got = -EBADMSG;
+			break;
+		}
+		if (r.type != REC_HOLE)
+			memcpy(l->copy, data, r.len); /* once: from here on nobody else can change it */
+		shm_done(&f->r, stripe);
+		tap_record(t, &r, l->copy);
+	}
+	if (got < 0)
+		distrust(f);
+	*ret_whole = got == 0 && n < RECORDS_MAX;
+	return n;
+}
+
+/* Returns false if there is no credit. */
+static bool run_waiting(struct family *f)
+{
+	struct tap *t = f->waiting;
+
+	f->waiting = NULL;
+	while (t) {
+		struct tap *next = t->waiting_next;
+
+		t->waiting = false;
+		if (!f->lane->stalled)
+			(void)tap_run(t);
+		if (t->first || t->end_sweep || t->state == TAP_ASKING)
+			tap_watch(t);
+		t = next;
+	}
+	return !f->lane->stalled;
+}
+
+unsigned family_sweep(struct family *f)
+{
+	uint64_t used = atomic_load_explicit(&f->r.v.h->used, memory_order_acquire);
+	unsigned n = 0;
+	bool whole = true;
+
+	for (unsigned i = 0; i < SHM_STRIPES && !f->broken; i++) {
+		unsigned got;
+		bool to_end;
+
+		if (!(used >> i & 1))
+			continue;
+		got = sweep_stripe(f, i, &to_end);
+		whole &= to_end;
+		n += got;
+		f->r.s[i].quiet = got ? 0 : f->r.s[i].quiet + 1;
+		if (f->r.s[i].quiet > QUIET_SWEEPS && !f->broken) {
+			f->r.s[i].quiet = 0;
+			(void)shm_retire(&f->r, i, 0);
+		}
+	}
+	if (whole && run_waiting(f))
+		f->sweep++;
+	return n;
+}
+
+/* Raise the table's limit when it gets crowded. */
+static void grow(struct family *f)
+{
+	uint32_t limit = f->r.limit;
+
+	if (!atomic_load_explicit(&f->r.v.h->table_full, memory_order_relaxed) || limit >= f->r.v.places ||
+	    f->table_full_told == atomic_load_explicit(&f->r.v.h->table_full, memory_order_relaxed))
+		return;
+	f->table_full_told = atomic_load_explicit(&f->r.v.h->table_full, memory_order_relaxed);
+	f->r.limit = limit * 2;
+	atomic_store_explicit(&f->r.v.h->limit, f->r.limit, memory_order_release);
+}
+
+bool family_tend(struct family *f)
+{
+	bool died = false;
+	uint64_t losses;
+	uint32_t producers = atomic_load_explicit(&f->r.v.h->producers, memory_order_relaxed);
+
+	if (producers != f->producers_seen) {
+		f->producers_seen = producers;
+		f->r.wipe = producers > 1;
+	}
+	grow(f);
+	if (f->sweep % TRIM_SWEEPS == TRIM_SWEEPS - 1)
+		shm_trim(&f->r);
+	if (f->gone && f->sweep >= f->gone_sweep && (f->broken || audit(f))) {
+		end(f);
+		return false;
+	}
+	losses = atomic_load_explicit(&f->r.v.h->lost_full, memory_order_relaxed) +
+		 atomic_load_explicit(&f->r.v.h->lost_busy, memory_order_relaxed);
+	if (losses != f->losses_seen && !f->broken && f->sweep >= f->audit_sweep) {
+		f->audit_sweep = f->sweep + 100;
+		if (audit(f))
+			f->losses_seen = losses;
+	}
+	for (unsigned i = 0; i < f->member_n; i++)
+		died |= f->member[i]->dead_sweep && f->member[i]->dead_sweep <= f->sweep;
+	if (!died || f->orphan)
+		return true;
+	if (!f->broken) {
+		free_stripes(f);
+		if (!audit(f))
+			return true; /* records wait: again after the next sweep */
+	}
+	for (unsigned i = 0; i < f->member_n;) {
+		struct member *m = f->member[i];
+
+		if (m->dead_sweep && m->dead_sweep <= f->sweep && f->member_n > 1) {
+			member_free(m);
+			f->member[i] = f->member[--f->member_n];
+		} else {
+			i++;
+		}
+	}
+	f->orphan = f->member_n == 1 && f->member[0]->dead_sweep && f->member[0]->dead_sweep <= f->sweep;
+	f->scanned &= !f->orphan; /* does a child go on that never used TLS? */
+	return true;
+}
+
+/* --- looking for processes ------------------------------------------------------------------------- */
+
+/* Between two looks through all of /proc: for the socket of a child that we do not know, and for children that may have
+ * outlived the last process we know. The helper looks up sockets meanwhile, and these do not wait. */
+#define SCAN_NS 20000000ull
+#define SCAN_ORPHANS_NS 500000000ull
+
+void family_scan(struct lane *l)
+{
+	struct helper_id id[HELPER_IDS_MAX];
+	struct family *asked[HELPER_IDS_MAX];
+	bool orphans = l->now_ns >= l->scan_orphans_ns;
+	unsigned n = 0;
+
+	if (l->now_ns < l->scan_ns)
+		return;
+	for (struct family *f = l->families; f && n < HELPER_IDS_MAX; f = f->next)
+		if (!f->scanned && !f->scan_asked && !f->gone && (orphans || !f->orphan)) {
+			asked[n] = f;
+			id[n++] = f->file;
+		}
+	if (!n || l->scanning || helper_family(l->helper, 0, id, n) != 0)
+		return;
+	l->scanning = true;
+	l->scan_ns = l->now_ns + SCAN_NS;
+	if (orphans)
+		l->scan_orphans_ns = l->now_ns + SCAN_ORPHANS_NS;
+	while (n--) {
+		asked[n]->scan_asked = asked[n]->scanned = true;
+		asked[n]->alive = 0;
+	}
+}
+
+void family_on_answer(struct lane *l, const struct helper_event *e)
+{
+	for (struct family *f = l->families; f; f = f->next) {
+		if (e->last) {
+			f->scan_asked_done = f->scan_asked;
+		} else if (f->scan_asked && f->file.dev == e->id.dev && f->file.inode == e->id.inode) {
+			f->alive += e->p.pid != getpid();
+			(void)family_member(f, &e->p, e->ns_pid);
+		}
+	}
+	if (!e->last)
+		return;
+	l->scanning = false;
+	for (struct family *f = l->families; f; f = f->next) {
+		if (!f->scan_asked_done)
+			continue;
+		f->scan_asked = f->scan_asked_done = false;
+		if (e->result == HELPER_R_OK && !f->alive && f->orphan) {
+			f->gone = true;
+			f->gone_sweep = f->sweep + 2;
+		} else if (f->orphan) {
+			f->scanned = false;
+		}
+	}
+	lane_wake(l);
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* family.h - one shared mapping and the processes that write into it.
+ *
+ * A family is the process that attached and its forked children. It ends when no process maps the mapping any
+ * more. Belongs to its lane. */
+#ifndef TLSTAP_FAMILY_H
+#define TLSTAP_FAMILY_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/shm.h"
+#include "helper.h"
+#include "lane.h"
+
+#define FAMILY_MEMBERS_MAX 1024u /* processes of a family that are watched; more share what these are told */
+#define FAMILIES_MAX 32768u
+
+struct tap;
+
+/* A process. */
+struct member {
+	struct family *family;
+	struct helper_pid p;
+	int32_t ns_pid;	     /* as it calls itself */
+	int pidfd;	     /* -1: it has died */
+	uint64_t dead_sweep; /* the family's sweep in which that was seen; 0: alive */
+	ev_io io;
+	char exe[128]; /* printable; "" not known yet */
+};
+
+struct family {
+	struct family *next;
+	struct lane *lane;
+	struct shm_reader r;
+	uint64_t id;
+	struct helper_id file;
+	uint64_t sweep; /* complete sweeps so far */
+	bool unverified_told;
+	bool broken;		 /* wrote nonsense: is not read any more */
+	bool adopted;		 /* a predecessor's */
+	bool scanned;		 /* its processes were looked for since the last change */
+	bool scan_asked;	 /* and the answer is not here yet */
+	uint32_t producers_seen; /* header.producers when they were last looked for */
+	bool orphan;		 /* all known processes have died */
+	bool gone;		 /* nobody maps it any more: ends after its last sweep */
+	uint64_t gone_sweep;	 /* the sweep after which it ends */
+	bool scan_asked_done;	 /* its answer has just ended */
+	uint32_t table_full_told;
+	uint64_t losses_seen, audit_sweep; /* when the slots were last settled because of losses */
+	unsigned alive;			   /* answers of the running look-around that name a process */
+
+	struct tap **taps; /* by slot; taps_n of them */
+	uint32_t taps_n;
+	struct tap *waiting; /* taps with records that could not be used yet */
+
+	struct member **member; /* member_n of them */
+	unsigned member_n, member_cap;
+	uint64_t busy_told, full_told; /* of the mapping's loss counters: already found as gaps */
+	uint64_t before;	       /* bytes that a predecessor had decided */
+};
+
+/* Make the family of process @pid, whose mapping has @chunks. On success *@ret_fd is the memfd to hand to it: it
+ * stays the family's. Returns 0 or -errno; -ENOSPC: FAMILIES_MAX. */
+int family_new(struct lane *l, uint32_t chunks, pid_t pid, struct family **ret);
+
+/* Take over a predecessor's mapping from @fd (taken in any case). Returns 0 or -errno. */
+int family_adopt(struct lane *l, int fd, const struct helper_id *file, const struct helper_event *e);
+
+/* The mapping is no use: the process could not be told of it. */
+void family_drop(struct family *f);
+
+/* Watch process @p, which maps the family's file. Returns it, or NULL. */
+struct member *family_member(struct family *f, const struct helper_pid *p, int32_t ns_pid);
+
+/* Read what is there. Returns records used; sets lane->stalled if the sink gave no more credit. */
+unsigned family_sweep(struct family *f);
+
+/* What must be done now and then, after a sweep: dead processes, idle stripes, the end. Returns false if the family
+ * has ended and was freed. */
+bool family_tend(struct family *f);
+
+/* The processes that map these files: ask for those families that need to know. */
+void family_scan(struct lane *l);
+void family_on_answer(struct lane *l, const struct helper_event *e);
+
+struct family *family_find(struct lane *l, uint64_t id);
+
+/* Sum of what the slots say was reported, at least what was decided. */
+uint64_t family_reported(struct family *f);
+
+#endif

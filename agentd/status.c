@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* status.c - the equations, the processes, the sink: told to whoever may ask. */
+#include "status.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/sock.h"
+#include "family.h"
+#include "tap.h"
+
+#define FAMILIES_SHOWN 4096u
+
+struct equations {
+	uint64_t reported, decided, pending;
+};
+
+static struct equations equations_of(struct lane *l)
+{
+	struct equations e;
+
+	e.decided = l->sum.taken + l->sum.pool_full + l->sum.stripes_busy + l->sum.died + l->sum.sendfile +
+		    l->sum.predecessor;
+	e.reported = l->ended_reported;
+	for (struct family *f = l->families; f; f = f->next)
+		e.reported += family_reported(f);
+	e.pending = e.reported - e.decided;
+	return e;
+}
+
+static unsigned connections(const struct family *f)
+{
+	unsigned n = 0;
+
+	for (uint32_t i = 0; i < f->taps_n; i++)
+		n += f->taps[i] && f->taps[i]->state != TAP_CLOSED;
+	return n;
+}
+
+static void json(struct status *s, FILE *to)
+{
+	struct lane *l = s->lane;
+	struct equations e = equations_of(l);
+	char sink[256] = "";
+	unsigned shown = 0;
+
+	l->sink->ops->describe(l->sink, sink, sizeof(sink));
+	fprintf(to,
+		"{\"version\": \"%s\", \"pid\": %d, \"reported\": %" PRIu64 ", \"decided\": %" PRIu64
+		", \"pending\": %" PRIu64,
+		TLSTAP_VERSION, (int)getpid(), e.reported, e.decided, e.pending);
+#define FIELD(name) fprintf(to, ", \"" #name "\": %" PRIu64, l->sum.name);
+	ACCOUNT_FIELDS(FIELD)
+#undef FIELD
+	fprintf(to, ", \"sink\": {\"kind\": \"%s\", \"state\": \"", l->sink->ops->name);
+	for (const char *p = sink; *p; p++)
+		fputc(*p >= ' ' && *p != '"' && *p != '\\' ? *p : '?', to);
+	fprintf(to,
+		"\", \"mtu\": %u, \"forged\": %" PRIu64 ", \"acked\": %" PRIu64 ", \"in_flight\": %" PRIu64
+		", \"backlog\": %" PRIu64 ", \"unknown\": %" PRIu64 ", \"frames\": %" PRIu64 ", \"bytes\": %" PRIu64
+		", \"errors\": %" PRIu64 ", \"reconnects\": %" PRIu64 "}",
+		l->sink->mtu, l->sink->n.put, l->sink->n.acked, l->sink->n.in_flight, l->sink->n.backlog,
+		l->sink->n.unknown, l->sink->n.frames, l->sink->n.bytes, l->sink->n.errors, l->sink->n.reconnects);
+	fprintf(to,
+		", \"connections\": {\"open\": %u, \"total\": %" PRIu64 ", \"refused\": %" PRIu64
+		", \"socket\": %" PRIu64 ", \"listener\": %" PRIu64 ", \"unverified\": %" PRIu64
+		", \"unpaired\": %" PRIu64 "}",
+		l->conns_n - l->conns_ended, l->conns_total, l->conns_refused, l->live, l->listener, l->unverified_n,
+		l->unpaired_n);
+	fprintf(to,
+		", \"attach\": {\"attached\": %" PRIu64 ", \"refused\": %" PRIu64 ", \"garbage\": %" PRIu64
+		", \"corrupt\": %" PRIu64 "}",
+		s->attach->attached, s->attach->refused, s->attach->garbage, l->corrupt);
+	fprintf(to, ", \"sweeps\": %" PRIu64 ", \"late\": %" PRIu64 ", \"processes\": [", l->sweeps, l->late);
+	for (struct family *f = l->families; f && shown < FAMILIES_SHOWN; f = f->next, shown++) {
+		fprintf(to,
+			"%s{\"family\": %" PRIu64 ", \"adopted\": %s, \"connections\": %u, \"reported\": %" PRIu64
+			", \"table_full\": %u, \"members\": [",
+			shown ? ", " : "", f->id, f->adopted ? "true" : "false", connections(f), family_reported(f),
+			atomic_load(&f->r.v.h->table_full));
+		for (unsigned i = 0; i < f->member_n; i++)
+			fprintf(to, "%s{\"pid\": %d, \"exe\": \"%s\"}", i ? ", " : "", (int)f->member[i]->p.pid,
+				f->member[i]->exe);
+		fputs("]}", to);
+	}
+	fputs("]}\n", to);
+}
+
+static void line(FILE *to, const char *name, uint64_t n, const char *what)
+{
+	fprintf(to, "  %-14s %16" PRIu64 "  %s\n", name, n, what);
+}
+
+static void text(struct status *s, FILE *to)
+{
+	struct lane *l = s->lane;
+	const struct account *a = &l->sum;
+	struct equations e = equations_of(l);
+	char sink[256] = "";
+	unsigned shown = 0;
+
+	l->sink->ops->describe(l->sink, sink, sizeof(sink));
+	fprintf(to, "agentd %s, process %d\n\nCleartext, in bytes\n", TLSTAP_VERSION, (int)getpid());
+	line(to, "reported", e.reported, "by the TLS libraries of tapped processes");
+	line(to, "= decided", e.decided, "");
+	line(to, "+ pending", e.pending, "in shared memory");
+	fputc('\n', to);
+	line(to, "decided", e.decided, "");
+	line(to, "= taken", a->taken, "");
+	line(to, "+ pool_full", a->pool_full, "lost: agentd did not keep up, or its sink gave no credit");
+	line(to, "+ stripes_busy", a->stripes_busy, "lost: too many threads wrote at once");
+	line(to, "+ died", a->died, "lost: the process was killed before it was written");
+	line(to, "+ sendfile", a->sendfile, "sent from files: the application never held it");
+	line(to, "+ predecessor", a->predecessor, "lost: an agentd was killed");
+	fputc('\n', to);
+	line(to, "taken", a->taken, "");
+	line(to, "= forged_in", a->forged_in, "");
+	line(to, "+ held", a->held, "waiting for its turn or for its addresses");
+	line(to, "+ duplicate", a->duplicate, "both ends are tapped");
+	line(to, "+ unpaired", a->unpaired, "no addresses are known");
+	line(to, "+ unverified", a->unverified, "the addresses stated could not be proven");
+	line(to, "+ not_tcp", a->not_tcp, "");
+	line(to, "+ denied", a->denied, "not on the interface that was asked for");
+	line(to, "+ early_rej.", a->early_rejected, "early data that were refused and sent again");
+	fputc('\n', to);
+	line(to, "forged_in", a->forged_in, "");
+	line(to, "= forged", a->forged, "in frames");
+	line(to, "+ resync", a->resync, "between a break and the next message");
+	line(to, "+ queued", a->queued, "");
+	fputc('\n', to);
+	line(to, "forged", l->sink->n.put, "");
+	line(to, "= acknowledged", l->sink->n.acked, "");
+	line(to, "+ in flight", l->sink->n.in_flight, "");
+	line(to, "+ backlog", l->sink->n.backlog, "");
+	line(to, "+ unknown", l->sink->n.unknown, "under way when a tunnel broke");
+	fprintf(to, "\n%s: %s, MTU %u, %" PRIu64 " frames\n", l->sink->ops->name, sink, l->sink->mtu,
+		l->sink->n.frames);
+	fprintf(to,
+		"connections: %u open, %" PRIu64 " in all; paired by live socket %" PRIu64 ", by listener %" PRIu64
+		"; unverified %" PRIu64 ", unpaired %" PRIu64 "\n",
+		l->conns_n - l->conns_ended, l->conns_total, l->live, l->listener, l->unverified_n, l->unpaired_n);
+	for (struct family *f = l->families; f && shown < FAMILIES_SHOWN; f = f->next, shown++) {
+		fprintf(to, "process");
+		for (unsigned i = 0; i < f->member_n && i < 16; i++)
+			fprintf(to, " %d", (int)f->member[i]->p.pid);
+		fprintf(to, " %s: %u connections, %" PRIu64 " bytes\n", f->member_n ? f->member[0]->exe : "",
+			connections(f), family_reported(f));
+	}
+}
+
+/* --- server ---------------------------------------------------------------------------------------- */
+
+#define CLIENTS_MAX 16
+#define CLIENT_S 5.0
+
+struct client {
+	struct status *status;
+	int fd;	   /* -1: free */
+	char *out; /* NULL: has not asked yet */
+	size_t len, done;
+	ev_io io;
+	ev_timer deadline;
+};
+
+static struct client client[CLIENTS_MAX];
+
+static void goodbye(struct client *c)
+{
+	ev_io_stop(c->status->lane->loop, &c->io);
+	ev_timer_stop(c->status->lane->loop, &c->deadline);
+	close(c->fd);
+	free(c->out);
+	c->out = NULL;
+	c->fd = -1;
+}
+
+static void on_client_deadline(struct ev_loop *loop, ev_timer *w, int events)
+{
+	(void)loop;
+	(void)events;
+	goodbye(w->data);
+}
+
+static void on_client(struct ev_loop *loop, ev_io *w, int events)
+{
+	struct client *c = w->data;
+	char ask[16];
+	ssize_t n;
+	FILE *to;
+
+	(void)events;
+	if (!c->out) {
+		n = read(c->fd, ask, sizeof(ask));
+		to = n > 0 ? open_memstream(&c->out, &c->len) : NULL;
+		if (!to) {
+			goodbye(c);
+			return;
+		}
+		(n >= 4 && memcmp(ask, "json", 4) == 0 ? json : text)(c->status, to);
+		fclose(to);
+		c->done = 0;
+		ev_io_stop(loop, w);
+		ev_io_set(w, c->fd, EV_WRITE);
+		ev_io_start(loop, w);
+		return;
+	}
+	n = write(c->fd, c->out + c->done, c->len - c->done);
+	if (n > 0)
+		c->done += (size_t)n;
+	if ((n == -1 && errno != EAGAIN && errno != EINTR) || c->done == c->len)
+		goodbye(c);
+}
+
+static void on_connect(struct ev_loop *loop, ev_io *w, int events)
+{
+	struct status *s = w->data;
+	int fd = sock_accept(s->fd, NULL, NULL);
+	struct client *c = NULL;
+
+	(void)events;
+	if (fd < 0)
+		return;
+	for (unsigned i = 0; i < CLIENTS_MAX && !c; i++)
+		if (client[i].fd == -1)
+			c = &client[i];
+	if (!c) {
+		close(fd);
+		return;
+	}
+	c->status = s;
+	c->fd = fd;
+	ev_io_init(&c->io, on_client, fd, EV_READ);
+	c->io.data = c;
+	ev_io_start(loop, &c->io);
+	ev_timer_init(&c->deadline, on_client_deadline, CLIENT_S, 0);
+	c->deadline.data = c;
+	ev_timer_start(loop, &c->deadline);
+}
+
+static bool path_of(const char *socket, char *ret, size_t size)
+{
+	const char *slash = strrchr(socket, '/');
+
+	return slash && (size_t)snprintf(ret, size, "%.*s/%s", (int)(slash - socket), socket, STATUS_SOCKET) < size;
+}
+
+int status_init(struct status *s, const char *socket, char err[static ATTACH_ERR])
+{
+	char path[256];
+
+	memset(s, 0, sizeof(*s));
+	s->fd = path_of(socket, path, sizeof(path)) ? sock_unix_listen(path, SOCK_STREAM, 0600) : -ENAMETOOLONG;
+	if (s->fd < 0)
+		snprintf(err, ATTACH_ERR, "control socket %.150s: %s", path, strerror(-s->fd));
+	return s->fd < 0 ? s->fd : 0;
+}
+
+void status_start(struct status *s, struct lane *lane, struct attach *attach)
+{
+	s->lane = lane;
+	s->attach = attach;
+	for (unsigned i = 0; i < CLIENTS_MAX; i++)
+		client[i].fd = -1;
+	ev_io_init(&s->io, on_connect, s->fd, EV_READ);
+	s->io.data = s;
+	ev_io_start(lane->loop, &s->io);
+}
+
+void status_stop(struct status *s)
+{
+	ev_io_stop(s->lane->loop, &s->io);
+	for (unsigned i = 0; i < CLIENTS_MAX; i++)
+		if (client[i].fd != -1)
+			goodbye(&client[i]);
+	close(s->fd);
+}
+
+int status_show(const char *socket, bool as_json)
+{
+	const char *ask = as_json ? "json\n" : "text\n";
+	struct pollfd wait = {.events = POLLIN};
+	char path[256], buf[65536];
+	size_t all = 0;
+	ssize_t n;
+
+	wait.fd = path_of(socket, path, sizeof(path)) ? sock_unix_connect(path, SOCK_STREAM) : -ENAMETOOLONG;
+	if (wait.fd < 0) {
+		fprintf(stderr, "agentd: %s: %s\n", path,
+			wait.fd == -ENOENT || wait.fd == -ECONNREFUSED ? "no agentd is running there"
+								       : strerror(-wait.fd));
+		return 1;
+	}
+	if (write(wait.fd, ask, 5) == 5)
+		while (poll(&wait, 1, 10000) == 1 && (n = read(wait.fd, buf, sizeof(buf))) > 0) {
+			fwrite(buf, 1, (size_t)n, stdout);
+			all += (size_t)n;
+		}
+	close(wait.fd);
+	if (all && fflush(stdout) == 0)
+		return 0;
+	fprintf(stderr, "agentd: %s: no answer\n", path);
+	return 1;
+}

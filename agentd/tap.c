@@ -1,0 +1,597 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tap.c - order, losses and fate of what one slot reported. */
+#include "tap.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "conn.h"
+#include "common/log.h"
+#include "pair.h"
+
+struct held {
+	struct held *next;
+	uint64_t pos;	/* sum of both offsets: never less in what comes later */
+	uint64_t sweep; /* complete sweeps when it came */
+	uint64_t ns;
+	struct rec r;
+	uint8_t data[];
+};
+
+static struct shm_slot *slot_of(const struct tap *t)
+{
+	return &t->family->r.v.slot[t->slot];
+}
+
+static struct account *sum(const struct tap *t)
+{
+	return &t->family->lane->sum;
+}
+
+static enum dir dir_of(const struct rec *r)
+{
+	return r->flags & REC_F_RX ? DIR_RX : DIR_TX;
+}
+
+struct tap *tap_get(struct family *f, uint32_t slot)
+{
+	struct tap *t;
+
+	if (slot >= f->taps_n) {
+		uint32_t n = f->taps_n ? f->taps_n : 1024;
+		struct tap **to;
+
+		while (n <= slot)
+			n *= 2;
+		to = realloc(f->taps, n * sizeof(*to));
+		if (!to)
+			return NULL;
+		memset(to + f->taps_n, 0, (n - f->taps_n) * sizeof(*to));
+		f->taps = to;
+		f->taps_n = n;
+	}
+	t = f->taps[slot];
+	if (t)
+		return t;
+	t = calloc(1, sizeof(*t));
+	if (!t)
+		return NULL;
+	t->family = f;
+	t->slot = slot;
+	t->refused = &f->lane->sum.unpaired;
+	f->taps[slot] = t;
+	return t;
+}
+
+/* --- losses ---------------------------------------------------------------------------------------- */
+
+static uint64_t take(uint64_t *n, uint64_t most)
+{
+	uint64_t m = *n < most ? *n : most;
+
+	*n -= m;
+	return m;
+}
+
+/* The next @n bytes of direction @d will not come. @died: their process has, so what no counter of the mapping explains
+ * was never written. */
+static void lost(struct tap *t, enum dir d, uint64_t n, bool died)
+{
+	struct family *f = t->family;
+	struct account *s = sum(t);
+	uint64_t busy = atomic_load_explicit(&f->r.v.h->lost_busy, memory_order_relaxed);
+	uint64_t full = atomic_load_explicit(&f->r.v.h->lost_full, memory_order_relaxed);
+	uint64_t m;
+
+	if (t->pred[d] > t->next[d]) {
+		m = t->pred[d] - t->next[d];
+		t->next[d] += m = take(&n, m);
+		s->predecessor += m;
+	}
+	t->next[d] += n;
+	m = take(&n, busy > f->busy_told ? busy - f->busy_told : 0);
+	f->busy_told += m;
+	s->stripes_busy += m;
+	m = take(&n, !died ? n : full > f->full_told ? full - f->full_told : 0);
+	f->full_told += m;
+	s->pool_full += m;
+	s->died += n;
+}
+
+/* --- waiting --------------------------------------------------------------------------------------- */
+
+void tap_watch(struct tap *t)
+{
+	if (t->waiting)
+		return;
+	t->waiting = true;
+	t->waiting_next = t->family->waiting;
+	t->family->waiting = t;
+}
+
+static int order_of(const struct rec *r)
+{
+	switch (r->type) {
+	case REC_OPEN:
+		return 0;
+	case REC_CLOSE:
+		return 3;
+	default:
+		return r->flags & REC_F_RX ? 2 : 1;
+	}
+}
+
+static bool before(const struct held *a, const struct held *b)
+{
+	if (a->r.gen != b->r.gen)
+		return (int32_t)(a->r.gen - b->r.gen) < 0;
+	if (a->pos != b->pos)
+		return a->pos < b->pos;
+	return order_of(&a->r) < order_of(&b->r);
+}
+
+static uint64_t position(const struct rec *r, const uint8_t *data)
+{
+	struct rec_open o;
+
+	if (r->type != REC_OPEN || r->len < sizeof(o))
+		return r->off + r->other;
+	memcpy(&o, data, sizeof(o));
+	return o.base[0] + o.base[1];
+}
+
+/* Put a copy into the sorted list. false: no memory. */
+static bool hold(struct tap *t, const struct rec *r, const uint8_t *data)
+{
+	size_t len = r->type == REC_HOLE ? 0 : r->len;
+	struct held *h = malloc(sizeof(*h) + len), **at = &t->first;
+
+	if (!h)
+		return false;
+	h->r = *r;
+	h->pos = position(r, data);
+	h->sweep = t->family->sweep;
+	h->ns = t->family->lane->now_ns;
+	if (len)
+		memcpy(h->data, data, len);
+	if (t->last && !before(h, t->last))
+		at = &t->last->next; /* the usual case */
+	while (*at && !before(h, *at))
+		at = &(*at)->next;
+	h->next = *at;
+	*at = h;
+	if (!h->next)
+		t->last = h;
+	if (r->type == REC_DATA) {
+		t->held += len;
+		sum(t)->held += len;
+	}
+	tap_watch(t);
+	return true;
+}
+
+static void drop_first(struct tap *t)
+{
+	struct held *h = t->first;
+
+	t->first = h->next;
+	if (!t->first)
+		t->last = NULL;
+	if (h->r.type == REC_DATA) {
+		t->held -= h->r.len;
+		sum(t)->held -= h->r.len;
+	}
+	free(h);
+}
+
+/* --- using records --------------------------------------------------------------------------------- */
+
+static void take_verdict(struct tap *t, const struct rec *r)
+{
+	t->early_known = true;
+	t->early_ok = !(r->flags & REC_F_REJECTED);
+}
+
+static void get_endpoint(const struct rec_open *o, struct endpoint *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	memcpy(ret->local, o->local, 16);
+	memcpy(ret->remote, o->remote, 16);
+	ret->local_port = o->local_port;
+	ret->remote_port = o->remote_port;
+	ret->ver = o->ver;
+}
+
+static void put_endpoint(struct rec_open *o, const struct endpoint *e)
+{
+	memcpy(o->local, e->local, 16);
+	memcpy(o->remote, e->remote, 16);
+	o->local_port = e->local_port;
+	o->remote_port = e->remote_port;
+	o->ver = e->ver;
+	o->flags |= REC_OPEN_ADDRS;
+}
+
+/* A handshake begins: have its socket looked up while it lasts. */
+static void take_socket(struct tap *t, const struct rec *r, const uint8_t *data)
+{
+	struct rec_open o;
+
+	if (r->len < sizeof(o) || r->gen == t->gen)
+		return;
+	memcpy(&o, data, sizeof(o));
+	memset(&t->told, 0, sizeof(t->told));
+	get_endpoint(&o, &t->told.e);
+	if (!endpoint_normalise(&t->told.e))
+		return;
+	t->told.gen = r->gen;
+	t->told.fd = o.fd;
+	t->told.pid = o.pid;
+	pair_ask_told(t);
+}
+
+/* @again: the handle's session was renegotiated on the same connection. */
+static void use_open(struct tap *t, const struct rec *r, const uint8_t *data)
+{
+	struct rec_open o;
+	struct endpoint e = {.ver = 0};
+	bool again;
+
+	if (r->len < sizeof(o))
+		return;
+	memcpy(&o, data, sizeof(o));
+	if ((o.flags & REC_OPEN_TOLD) && t->told.gen == r->gen) {
+		put_endpoint(&o, &t->told.e);
+		o.fd = t->told.fd;
+		o.pid = t->told.pid;
+	}
+	get_endpoint(&o, &e);
+	again = t->state == TAP_PAIRED && (o.flags & REC_OPEN_ADDRS) && endpoint_same(&e, &t->e) && !t->destroyed &&
+		!(o.flags & REC_OPEN_SERVER) == !t->server;
+	if (!again && t->state != TAP_CLOSED)
+		tap_close(t);
+	for (unsigned d = 0; d < 2; d++) {
+		if (o.base[d] > t->next[d])
+			lost(t, (enum dir)d, o.base[d] - t->next[d], false);
+		t->start[d] = again ? tap_conn_off(t, (enum dir)d, o.base[d]) : o.start[d];
+		t->base[d] = o.base[d];
+	}
+	t->gen = r->gen;
+	t->open = o;
+	memcpy(&t->family->r.v.fact[t->slot].open, &o, sizeof(o));
+	atomic_store_explicit(&t->family->r.v.fact[t->slot].gen, r->gen, memory_order_release);
+	if (again)
+		return;
+	t->server = o.flags & REC_OPEN_SERVER;
+	t->e = e;
+	memcpy(&t->random8, o.client_random, 8);
+	t->early_known = t->destroyed = t->shut = false;
+	t->end_sweep = t->behind_ns = t->asked_again = t->ask_ns = 0;
+	for (struct held *h = t->first; h; h = h->next)
+		if (h->r.type == REC_VERDICT && h->r.gen == t->gen)
+			take_verdict(t, &h->r);
+	if (o.flags & REC_OPEN_NOT_TCP) {
+		tap_refuse(t, &sum(t)->not_tcp);
+	} else if (!(o.flags & REC_OPEN_ADDRS)) {
+		t->family->lane->unpaired_n++;
+		tap_refuse(t, &sum(t)->unpaired);
+	} else if (!endpoint_normalise(&t->e)) {
+		tap_refuse(t, &sum(t)->unverified);
+	} else {
+		t->state = TAP_ASKING;
+		t->asked_ns = t->family->lane->now_ns;
+		if (t->told.gen == t->gen && t->told.live && endpoint_same(&t->told.e, &t->e)) {
+			tap_verified(t, t->told.sock_cookie, false);
+			/* its end may have been told before it was known */
+			(void)helper_exists(t->family->lane->helper, 0, &t->e);
+		} else {
+			pair_ask(t);
+		}
+	}
+	tap_watch(t);
+}
+
+/* Bytes of a connection that goes nowhere. */
+static void refuse_bytes(struct tap *t, enum dir d, const struct rec *r)
+{
+	*(t->state == TAP_REFUSED ? t->refused : &sum(t)->unpaired) += r->len;
+	t->next[d] = r->off + r->len;
+}
+
+static bool use_data(struct tap *t, const struct rec *r, const uint8_t *data)
+{
+	enum dir d = dir_of(r);
+
+	if (t->state != TAP_PAIRED) {
+		if (r->type == REC_DATA)
+			refuse_bytes(t, d, r);
+		else
+			t->next[d] += r->len, sum(t)->sendfile += r->len;
+		return true;
+	}
+	if (r->type == REC_HOLE) {
+		if (!conn_hole(t, tap_side(t, d), tap_conn_off(t, d, r->off), r->len))
+			return false;
+		sum(t)->sendfile += r->len;
+	} else if ((r->flags & REC_F_EARLY) && !(t->early_known && t->early_ok)) {
+		sum(t)->early_rejected += r->len;
+		t->start[d] -= r->len; /* the peer never counted them */
+	} else if (!conn_data(t, tap_side(t, d), tap_conn_off(t, d, r->off), data, r->len, r->flags & REC_F_CONT)) {
+		return false;
+	}
+	t->next[d] = r->off + r->len;
+	return true;
+}
+
+enum verdict { USE, WAIT, DROP };
+
+/* A read that ended while a write was inside the library: the write goes first. */
+static bool waits_for_write(const struct tap *t, const struct rec *r, uint64_t since_ns, bool ripe)
+{
+	uint32_t end;
+
+	if (!(r->flags & REC_F_IN_FLIGHT) || t->next[DIR_TX] > r->other)
+		return false;
+	if (t->family->lane->now_ns - since_ns > TAP_IN_FLIGHT_NS)
+		return false;
+	end = atomic_load_explicit(&slot_of(t)->end[DIR_TX], memory_order_acquire);
+	return !ripe || (int32_t)(end - r->begin) < 0;
+}
+
+static enum verdict judge_data(struct tap *t, const struct rec *r, uint64_t since_ns, bool ripe, bool last)
+{
+	enum dir d = dir_of(r);
+
+	if (r->gen != t->gen) {
+		if (!ripe)
+			return WAIT;
+		tap_close(t); /* no OPEN came: never, unless the process plays games */
+		t->gen = r->gen;
+	}
+	if (r->off < t->next[d]) {
+		t->family->lane->late++;
+		return DROP;
+	}
+	if (t->state == TAP_ASKING)
+		return WAIT;
+	if (r->off > t->next[d]) {
+		if (!ripe)
+			return WAIT;
+		lost(t, d, r->off - t->next[d], false);
+	}
+	if (r->other > t->next[!d]) {
+		if (!ripe)
+			return WAIT;
+		lost(t, !d, r->other - t->next[!d], false);
+	}
+	if (last)
+		return USE;
+	if (waits_for_write(t, r, since_ns, ripe))
+		return WAIT;
+	if ((r->flags & REC_F_EARLY) && !t->early_known && t->state == TAP_PAIRED && t->first)
+		for (struct held *h = t->first; h; h = h->next) /* nothing but the end can follow without a verdict */
+			if (h->r.type == REC_CLOSE && h->r.gen == t->gen)
+				return USE;
+	return (r->flags & REC_F_EARLY) && !t->early_known && t->state == TAP_PAIRED ? WAIT : USE;
+}
+
+/* May @r be used now? @ripe: all that could be before it has been read. */
+static enum verdict judge(struct tap *t, const struct rec *r, const uint8_t *data, uint64_t since_ns, bool ripe,
+			  bool last)
+{
+	uint64_t tx = r->off, rx = r->other;
+	struct rec_open o;
+
+	switch (r->type) {
+	case REC_DATA:
+	case REC_HOLE:
+		return judge_data(t, r, since_ns, ripe, last);
+	case REC_OPEN:
+		if (r->len < sizeof(o) || (int32_t)(r->gen - t->gen) <= 0)
+			return DROP;
+		memcpy(&o, data, sizeof(o));
+		if ((o.flags & REC_OPEN_TOLD) && t->told.gen != r->gen && !ripe)
+			return WAIT;
+		tx = o.base[DIR_TX];
+		rx = o.base[DIR_RX];
+		break;
+	case REC_CLOSE:
+		if (r->gen != t->gen)
+			return ripe ? DROP : WAIT;
+		if (t->state == TAP_ASKING)
+			return WAIT;
+		break;
+	default:
+		return DROP;
+	}
+	return ripe || (tx <= t->next[DIR_TX] && rx <= t->next[DIR_RX]) ? USE : WAIT;
+}
+
+static bool use(struct tap *t, const struct rec *r, const uint8_t *data)
+{
+	switch (r->type) {
+	case REC_DATA:
+	case REC_HOLE:
+		return use_data(t, r, data);
+	case REC_OPEN:
+		use_open(t, r, data);
+		return true;
+	case REC_CLOSE:
+		if (!(r->flags & REC_F_FREE)) {
+			t->shut = true;
+			return true;
+		}
+		if (r->off > t->next[DIR_TX])
+			lost(t, DIR_TX, r->off - t->next[DIR_TX], false);
+		if (r->other > t->next[DIR_RX])
+			lost(t, DIR_RX, r->other - t->next[DIR_RX], false);
+		tap_close(t);
+		return true;
+	default:
+		return true;
+	}
+}
+
+void tap_record(struct tap *t, const struct rec *r, const uint8_t *data)
+{
+	struct family *f = t->family;
+
+	if (r->type == REC_DATA) {
+		enum dir d = dir_of(r);
+
+		if (r->gen == t->gen && r->off < t->next[d]) {
+			f->lane->late++;
+			return;
+		}
+		sum(t)->taken += r->len;
+		if (r->off + r->len > t->taken[d]) {
+			t->taken[d] = r->off + r->len;
+			atomic_store_explicit(&slot_of(t)->taken[d], t->taken[d], memory_order_relaxed);
+		}
+	}
+	if (r->type == REC_SOCKET) {
+		take_socket(t, r, data);
+		return;
+	}
+	if (r->type == REC_VERDICT) {
+		if (r->gen == t->gen)
+			take_verdict(t, r);
+		else
+			(void)hold(t, r, data);
+		return;
+	}
+	if (!t->first && judge(t, r, data, f->lane->now_ns, false, false) == USE && use(t, r, data))
+		return;
+	if (!hold(t, r, data) && r->type == REC_DATA)
+		sum(t)->unpaired += r->len, t->next[dir_of(r)] = r->off + r->len; /* no memory: given up, and said so */
+}
+
+static bool too_much(const struct tap *t)
+{
+	return t->held > TAP_HELD_MAX || sum(t)->held > LANE_HELD_MAX;
+}
+
+bool tap_run(struct tap *t)
+{
+	struct family *f = t->family;
+	bool last = t->end_sweep && f->sweep >= t->end_sweep;
+
+	if (t->state == TAP_ASKING) {
+		pair_tend(t);
+		if (t->state == TAP_ASKING && too_much(t))
+			tap_refuse(t, &sum(t)->unpaired);
+	}
+	while (t->first) {
+		struct held *h = t->first;
+		bool ripe = last || f->sweep >= h->sweep + 2 || too_much(t);
+		enum verdict v = judge(t, &h->r, h->data, h->ns, ripe, last);
+
+		if (v == WAIT || (v == USE && !use(t, &h->r, h->data)))
+			break;
+		if (v == DROP && h->r.type == REC_DATA)
+			sum(t)->taken -= h->r.len; /* decided before, under another name */
+		drop_first(t);
+	}
+	if (last && !t->first && t->state != TAP_CLOSED)
+		tap_close(t);
+	return !f->lane->stalled;
+}
+
+void tap_refuse(struct tap *t, uint64_t *why)
+{
+	t->state = TAP_REFUSED;
+	t->refused = why;
+}
+
+void tap_verified(struct tap *t, uint64_t sock_cookie, bool listener)
+{
+	if (listener) {
+		t->destroyed = true; /* its last records are here, or will be after one more sweep */
+		t->end_sweep = t->family->sweep + 2;
+		t->family->lane->listener++;
+	} else {
+		t->family->lane->live++;
+	}
+	t->sock_cookie = sock_cookie;
+	if (!conn_join(t))
+		tap_refuse(t, &sum(t)->denied);
+	else
+		t->state = TAP_PAIRED;
+}
+
+void tap_close(struct tap *t)
+{
+	if (t->state == TAP_PAIRED)
+		conn_leave(t);
+	t->state = TAP_CLOSED;
+	t->cookie = 0;
+	t->end_sweep = 0;
+	atomic_store_explicit(&t->family->r.v.fact[t->slot].gen, 0, memory_order_relaxed);
+	atomic_store_explicit(&slot_of(t)->flow_open, 0, memory_order_relaxed);
+}
+
+static void lose_rest(struct tap *t, bool died)
+{
+	for (unsigned d = 0; d < 2; d++) {
+		uint64_t rep = atomic_load_explicit(&slot_of(t)->rep[d], memory_order_relaxed);
+
+		if (rep > t->next[d] && rep - t->next[d] < 1ull << 48)
+			lost(t, (enum dir)d, rep - t->next[d], died);
+	}
+	tap_close(t);
+}
+
+void tap_died(struct tap *t)
+{
+	lose_rest(t, true);
+}
+
+void tap_over(struct tap *t)
+{
+	lose_rest(t, false);
+}
+
+void tap_adopt(struct tap *t)
+{
+	const struct shm_slot *s = slot_of(t);
+	struct shm_fact *fact = &t->family->r.v.fact[t->slot];
+	uint32_t gen = atomic_load_explicit(&fact->gen, memory_order_acquire);
+	struct {
+		struct rec_open o;
+	} open;
+	struct rec r = {.type = REC_OPEN, .gen = gen, .len = sizeof(open.o)};
+
+	for (unsigned d = 0; d < 2; d++) {
+		uint64_t done = atomic_load_explicit(&s->accounted[d], memory_order_relaxed);
+		uint64_t had = atomic_load_explicit(&s->taken[d], memory_order_relaxed);
+		uint64_t rep = atomic_load_explicit(&s->rep[d], memory_order_relaxed);
+
+		if (had > rep)
+			had = rep; /* somebody else's words */
+		if (done > had)
+			done = had;
+		t->next[d] = done;
+		t->pred[d] = had;
+		t->family->before += done;
+		if (had > done)
+			lost(t, (enum dir)d, had - done, false);
+		t->taken[d] = had;
+	}
+	if (!gen)
+		return;
+	memcpy(&open.o, &fact->open, sizeof(open.o));
+	for (unsigned d = 0; d < 2; d++) {
+		if (open.o.base[d] > t->next[d])
+			return;
+	}
+	t->gen = gen - 1;
+	use_open(t, &r, (const uint8_t *)&open.o);
+	t->adopted = true;
+}
+
+void tap_free(struct tap *t)
+{
+	while (t->first)
+		drop_first(t);
+	free(t);
+}

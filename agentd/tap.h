@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tap.h - one slot of a family: the process's own view of one connection after the other.
+ *
+ *   family.c --records in any order--> tap.c --in causal order, losses told--> conn.c
+ *
+ * Records of one connection come from several stripes, so they can be ahead of each other. A record waits here until
+ * what it builds on is there, or until one more complete sweep has ended: then that is lost. */
+#ifndef TLSTAP_TAP_H
+#define TLSTAP_TAP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/rec.h"
+#include "common/tuple.h"
+#include "family.h"
+#include "sockdiag.h"
+
+#define TAP_HELD_MAX (16u << 20)	 /* bytes that wait for one tap */
+#define TAP_PAIR_NS (10ull * 1000000000) /* how long a connection may wait for its pairing */
+#define TAP_IN_FLIGHT_NS 10000000ull	 /* how long a read waits for the write that was under way */
+#define TAP_BEHIND_NS 200000000ull	 /* how long a hole waits for the other end's tap to fill it */
+
+enum tap_state {
+	TAP_CLOSED,  /* no connection: at birth; after CLOSE, the socket's destruction, the process's death */
+	TAP_ASKING,  /* OPEN came; the addresses are being verified */
+	TAP_PAIRED,  /* conn is set */
+	TAP_REFUSED, /* its bytes are counted under refused */
+};
+
+struct held; /* a record that waits */
+
+struct tap {
+	struct family *family;
+	uint32_t slot, gen;
+	enum tap_state state;
+	uint64_t *refused; /* the lane's counter for its bytes */
+	bool server;	   /* this end is the server's */
+	bool early_known, early_ok;
+	bool destroyed;		    /* the kernel has destroyed the socket */
+	bool shut;		    /* this side shut down first */
+	uint64_t end_sweep;	    /* ends when the family's sweeps have reached this; 0: not yet */
+	uint64_t next[2];	    /* by enum dir: slot offset up to which all is decided */
+	uint64_t taken[2];	    /* slot offset up to which was read */
+	uint64_t pred[2];	    /* slot offset up to which a predecessor had read */
+	uint64_t base[2], start[2]; /* as in struct rec_open */
+	uint64_t behind_ns;	    /* since when a hole waits for the other end; 0: none does */
+
+	struct endpoint e;
+	uint64_t sock_cookie;
+	uint64_t rechecked; /* after which overrun of destroy events the kernel was asked about it */
+	uint64_t random8;
+	uint64_t audit_rep, audit_sweep; /* what a connection that is over had reported, and when to believe it */
+	uint64_t asked_ns;		 /* when verification began */
+	uint64_t asked_again;		 /* attempts */
+	uint64_t ask_ns;		 /* not again before this */
+	uint64_t cookie;		 /* of the request under way; 0: none */
+	struct {
+		uint32_t gen; /* use of the slot that it is about; 0: none */
+		int32_t fd, pid;
+		bool asked, live;
+		struct endpoint e;
+		uint64_t sock_cookie;
+	} told; /* the socket that was stated when the handshake began */
+	struct rec_open open;
+	uint64_t flow_id;
+
+	struct conn *conn;
+	struct tap *conn_next; /* the connection's other taps */
+	struct tap *end_next;  /* hash by endpoint */
+
+	bool adopted;		   /* joined midway: a predecessor showed what was before */
+	struct held *first, *last; /* sorted */
+	uint64_t held;		   /* bytes of them */
+	bool waiting;		   /* in the family's list */
+	struct tap *waiting_next;
+};
+
+static inline enum side tap_side(const struct tap *t, enum dir d)
+{
+	return (d == DIR_TX) == t->server ? SIDE_SERVER : SIDE_CLIENT;
+}
+
+/* The connection's own offset of slot offset @off. */
+static inline uint64_t tap_conn_off(const struct tap *t, enum dir d, uint64_t off)
+{
+	return off - t->base[d] + t->start[d];
+}
+
+/* The tap of slot @slot, made if it is new. NULL: no memory. */
+struct tap *tap_get(struct family *f, uint32_t slot);
+
+/* Record @r with its payload, copied, at @data. Never refuses: what cannot be used now waits. */
+void tap_record(struct tap *t, const struct rec *r, const uint8_t *data);
+
+/* Use what has become usable. Returns false if the sink gave no credit. */
+bool tap_run(struct tap *t);
+
+/* A successor goes on with the connection that slot and fact describe. */
+void tap_adopt(struct tap *t);
+
+/* The addresses are proven: @listener: the socket is closed already. */
+void tap_verified(struct tap *t, uint64_t sock_cookie, bool listener);
+
+/* Count what the tap still waits for or holds as refused under @why, from now on. */
+void tap_refuse(struct tap *t, uint64_t *why);
+
+/* Look at @t again after the next sweep, even if no record comes. */
+void tap_watch(struct tap *t);
+
+/* The connection is over for this tap. */
+void tap_close(struct tap *t);
+
+/* The process died: what it reported and did not write is lost. */
+void tap_died(struct tap *t);
+
+/* The connection is over, its CLOSE was lost, and so is what did not come. */
+void tap_over(struct tap *t);
+
+void tap_free(struct tap *t);
+
+#endif
