@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* main.c - agentd: the order in which things start and stop. */
 #include <errno.h>
+#include <net/if.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -157,6 +158,10 @@ static int run(struct agent *a)
 	char err[SINK_ERR > ATTACH_ERR ? SINK_ERR : ATTACH_ERR] = "";
 	int ret;
 
+	if (strcmp(a->conf.interface, "any") != 0 && !if_nametoindex(a->conf.interface)) {
+		log_error("main", "-I %s: there is no such interface", a->conf.interface);
+		return 1;
+	}
 	be_prompt();
 	/* the helper first: it must hold no descriptor of ours */
 	ret = helper_start(&a->helper, user_of(&a->conf));

@@ -55,10 +55,10 @@ void pair_ask(struct tap *t)
 		t->cookie = cookie_of(t);
 }
 
-void pair_ask_told(struct tap *t)
+void pair_ask_told(struct tap *t, struct told *told)
 {
-	if (pair_wanted(t->family->lane, &t->told.e))
-		t->told.asked = ask(t, t->told.pid, t->told.fd, &t->told.e);
+	if (pair_wanted(t->family->lane, &told->e))
+		told->asked = ask(t, told->pid, told->fd, &told->e);
 }
 
 void pair_tend(struct tap *t)
@@ -118,10 +118,13 @@ void pair_on_answer(struct lane *l, const struct helper_event *e)
 		return;
 	if (e->result == HELPER_R_LIVE || e->result == HELPER_R_LISTENER)
 		meet(f, e->sock_pid);
-	if (t->told.asked && e->result == HELPER_R_LIVE && endpoint_same(&e->e, &t->told.e)) {
-		t->told.asked = false;
-		t->told.live = true;
-		t->told.sock_cookie = e->sock_cookie;
+	for (unsigned i = 0; i < TAP_TOLD && e->result == HELPER_R_LIVE; i++) {
+		struct told *told = &t->told[i];
+
+		if (!told->asked || told->live || !endpoint_same(&e->e, &told->e))
+			continue;
+		told->live = true;
+		told->sock_cookie = e->sock_cookie;
 	}
 	if (t->cookie != e->cookie)
 		return;

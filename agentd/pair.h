@@ -13,7 +13,7 @@
 void pair_ask(struct tap *t);
 
 /* Ask for the socket that was stated when a handshake began. */
-void pair_ask_told(struct tap *t);
+void pair_ask_told(struct tap *t, struct told *told);
 
 /* Ask again for those that could not be asked, give up those that wait too long. */
 void pair_tend(struct tap *t);

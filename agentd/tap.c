@@ -215,19 +215,20 @@ static void put_endpoint(struct rec_open *o, const struct endpoint *e)
 /* A handshake begins: have its socket looked up while it lasts. */
 static void take_socket(struct tap *t, const struct rec *r, const uint8_t *data)
 {
+	struct told *told = &t->told[r->gen % TAP_TOLD];
 	struct rec_open o;
 
 	if (r->len < sizeof(o) || r->gen == t->gen)
 		return;
 	memcpy(&o, data, sizeof(o));
-	memset(&t->told, 0, sizeof(t->told));
-	get_endpoint(&o, &t->told.e);
-	if (!endpoint_normalise(&t->told.e))
+	memset(told, 0, sizeof(*told));
+	get_endpoint(&o, &told->e);
+	if (!endpoint_normalise(&told->e))
 		return;
-	t->told.gen = r->gen;
-	t->told.fd = o.fd;
-	t->told.pid = o.pid;
-	pair_ask_told(t);
+	told->gen = r->gen;
+	told->fd = o.fd;
+	told->pid = o.pid;
+	pair_ask_told(t, told);
 }
 
 /* @again: the handle's session was renegotiated on the same connection. */
@@ -235,15 +236,16 @@ static void use_open(struct tap *t, const struct rec *r, const uint8_t *data)
 {
 	struct rec_open o;
 	struct endpoint e = {.ver = 0};
+	const struct told *told = &t->told[r->gen % TAP_TOLD];
 	bool again;
 
 	if (r->len < sizeof(o))
 		return;
 	memcpy(&o, data, sizeof(o));
-	if ((o.flags & REC_OPEN_TOLD) && t->told.gen == r->gen) {
-		put_endpoint(&o, &t->told.e);
-		o.fd = t->told.fd;
-		o.pid = t->told.pid;
+	if ((o.flags & REC_OPEN_TOLD) && told->gen == r->gen) {
+		put_endpoint(&o, &told->e);
+		o.fd = told->fd;
+		o.pid = told->pid;
 	}
 	get_endpoint(&o, &e);
 	again = t->state == TAP_PAIRED && (o.flags & REC_OPEN_ADDRS) && endpoint_same(&e, &t->e) && !t->destroyed &&
@@ -280,8 +282,8 @@ static void use_open(struct tap *t, const struct rec *r, const uint8_t *data)
 	} else {
 		t->state = TAP_ASKING;
 		t->asked_ns = t->family->lane->now_ns;
-		if (t->told.gen == t->gen && t->told.live && endpoint_same(&t->told.e, &t->e)) {
-			tap_verified(t, t->told.sock_cookie, false);
+		if (told->gen == t->gen && told->live && endpoint_same(&told->e, &t->e)) {
+			tap_verified(t, told->sock_cookie, false);
 			/* its end may have been told before it was known */
 			(void)helper_exists(t->family->lane->helper, 0, &t->e);
 		} else {
@@ -390,7 +392,7 @@ static enum verdict judge(struct tap *t, const struct rec *r, const uint8_t *dat
 		if (r->len < sizeof(o) || (int32_t)(r->gen - t->gen) <= 0)
 			return DROP;
 		memcpy(&o, data, sizeof(o));
-		if ((o.flags & REC_OPEN_TOLD) && t->told.gen != r->gen && !ripe)
+		if ((o.flags & REC_OPEN_TOLD) && t->told[r->gen % TAP_TOLD].gen != r->gen && !ripe)
 			return WAIT;
 		tx = o.base[DIR_TX];
 		rx = o.base[DIR_RX];

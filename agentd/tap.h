@@ -19,6 +19,7 @@
 #define TAP_HELD_MAX (16u << 20)	 /* bytes that wait for one tap */
 #define TAP_PAIR_NS (10ull * 1000000000) /* how long a connection may wait for its pairing */
 #define TAP_IN_FLIGHT_NS 10000000ull	 /* how long a read waits for the write that was under way */
+#define TAP_TOLD 4			 /* a power of two */
 #define TAP_BEHIND_NS 200000000ull	 /* how long a hole waits for the other end's tap to fill it */
 
 enum tap_state {
@@ -29,6 +30,15 @@ enum tap_state {
 };
 
 struct held; /* a record that waits */
+
+/* A socket that was stated when a handshake began. */
+struct told {
+	uint32_t gen; /* use of the slot that it is about; 0: none */
+	int32_t fd, pid;
+	bool asked, live;
+	struct endpoint e;
+	uint64_t sock_cookie;
+};
 
 struct tap {
 	struct family *family;
@@ -55,13 +65,7 @@ struct tap {
 	uint64_t asked_again;		 /* attempts */
 	uint64_t ask_ns;		 /* not again before this */
 	uint64_t cookie;		 /* of the request under way; 0: none */
-	struct {
-		uint32_t gen; /* use of the slot that it is about; 0: none */
-		int32_t fd, pid;
-		bool asked, live;
-		struct endpoint e;
-		uint64_t sock_cookie;
-	} told; /* the socket that was stated when the handshake began */
+	struct told told[TAP_TOLD]; /* sockets stated when handshakes began, by gen: a slot may be a few uses ahead */
 	struct rec_open open;
 	uint64_t flow_id;
 
