@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -16,6 +18,7 @@
 #define BUSY_S 0.001 /* after the interface's queue was full */
 #define LOST_S 0.25  /* between two looks for an interface that is gone */
 #define MESSAGE_S 30.0
+#define END_MS 2000 /* for a pipe to take the rest */
 
 static void go_on(struct inject *i)
 {
@@ -63,49 +66,75 @@ static void on_retry(struct ev_loop *loop, ev_timer *w, int events)
 static void file_failed(struct inject *i, int err)
 {
 	log_error_errno(COMPONENT, err, "cannot write %s%s", i->path, i->none ? "" : "; going on without it");
+	ev_io_stop(i->loop, &i->io);
 	close(i->file);
 	i->file = -1;
 	i->failed = i->none;
 }
 
-static void file_write(struct inject *i, const void *data, size_t len)
+/* Write what is gathered, as far as the file takes it. A pipe may be full. */
+static void file_flush(struct inject *i)
 {
-	const uint8_t *p = data;
-
-	while (i->file != -1 && len > 0) {
-		ssize_t n = write(i->file, p, len);
+	while (i->file != -1 && i->out_off < i->out.len) {
+		ssize_t n = write(i->file, i->out.buf + i->out_off, i->out.len - i->out_off);
 
 		if (n == -1 && errno == EINTR)
 			continue;
-		if (n <= 0) {
-			file_failed(i, n == 0 ? ENOSPC : errno);
+		if (n == -1 && errno == EAGAIN)
 			return;
-		}
-		p += n;
-		len -= (size_t)n;
+		if (n <= 0)
+			file_failed(i, n == 0 ? ENOSPC : errno);
+		else
+			i->out_off += (size_t)n;
 	}
+	i->out_off = 0;
+	batch_reset(&i->out);
+}
+
+void inject_settle(struct inject *i)
+{
+	if (i->file != -1)
+		file_flush(i);
+}
+
+/* How many of frame[0..n) the file can take, once what is gathered is written. */
+static unsigned file_room(struct inject *i, const struct iovec *frame, unsigned n)
+{
+	for (int again = 0; again < 2; again++) {
+		size_t room = BATCH_BYTES - i->out.len;
+		unsigned k = 0;
+
+		while (k < n && i->out.n + k < BATCH_FRAMES && frame[k].iov_len + BATCH_EPB_MAX <= room)
+			room -= frame[k++].iov_len + BATCH_EPB_MAX;
+		if (k > 0)
+			return k;
+		file_flush(i);
+		if (i->file == -1)
+			return n;
+	}
+	return 0;
 }
 
 static void file_add(struct inject *i, const struct iovec *frame, uint64_t ts_ns)
 {
 	uint8_t *p = batch_reserve(&i->out, frame->iov_len);
 
-	if (p == NULL) {
-		inject_settle(i);
-		p = batch_reserve(&i->out, frame->iov_len);
-	}
-	if (p == NULL)
+	if (p == NULL) /* cannot be: file_room() */
 		return;
 	memcpy(p, frame->iov_base, frame->iov_len);
 	batch_commit(&i->out, frame->iov_len, 0, ts_ns);
 }
 
-void inject_settle(struct inject *i)
+/* Standard output as a descriptor of our own: for a pipe a new opening of it, so that its being non-blocking does not
+ * change the pipe for everybody who shares it. */
+static int open_stdout(void)
 {
-	if (i->file == -1 || i->out.len == 0)
-		return;
-	file_write(i, i->out.buf, i->out.len);
-	batch_reset(&i->out);
+	struct stat st;
+	int fd = -1;
+
+	if (fstat(STDOUT_FILENO, &st) == 0 && S_ISFIFO(st.st_mode))
+		fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+	return fd != -1 ? fd : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
 }
 
 static int file_open(struct inject *i, const char *path, char err[static INJECT_ERR])
@@ -115,8 +144,8 @@ static int file_open(struct inject *i, const char *path, char err[static INJECT_
 	int r;
 
 	(void)snprintf(i->path, sizeof(i->path), "%s", out ? "standard output" : path);
-	i->file = out ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
-		      : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0600);
+	i->file = out ? open_stdout()
+		      : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
 	pcapng_head(head);
 	if (i->file == -1 || write(i->file, head, sizeof(head)) != sizeof(head)) {
 		r = -errno;
@@ -156,7 +185,11 @@ int inject_init(struct inject *i, struct ev_loop *loop, const char *iface, const
 
 void inject_fini(struct inject *i)
 {
+	struct pollfd p = {.fd = i->file, .events = POLLOUT};
+
 	inject_settle(i);
+	while (i->file != -1 && i->out.len > 0 && poll(&p, 1, END_MS) == 1) /* a pipe whose reader is slow */
+		inject_settle(i);
 	if (i->loop != NULL) {
 		ev_io_stop(i->loop, &i->io);
 		ev_timer_stop(i->loop, &i->retry);
@@ -169,20 +202,33 @@ void inject_fini(struct inject *i)
 	netif_close(&i->nif);
 }
 
+static void wait_writable(struct inject *i, int fd)
+{
+	i->busy = true;
+	ev_io_stop(i->loop, &i->io);
+	ev_io_set(&i->io, fd, EV_WRITE);
+	ev_io_start(i->loop, &i->io);
+}
+
 ssize_t inject_send(struct inject *i, struct iovec *frame, const uint64_t *ts_ns, unsigned n)
 {
 	ssize_t r;
 
 	if (i->busy)
 		return -EAGAIN;
+	if (i->file != -1) {
+		n = file_room(i, frame, n);
+		if (n == 0) {
+			wait_writable(i, i->file);
+			return -EAGAIN;
+		}
+	}
 	r = i->none ? (ssize_t)n : netif_send(&i->nif, frame, n);
 	for (ssize_t k = 0; i->file != -1 && k < r; k++)
 		file_add(i, &frame[k], ts_ns[k]);
 	switch (r) {
 	case -EAGAIN:
-		i->busy = true;
-		ev_io_set(&i->io, i->nif.fd, EV_WRITE);
-		ev_io_start(i->loop, &i->io);
+		wait_writable(i, i->nif.fd);
 		return -EAGAIN;
 	case -ENOBUFS:
 	case -ENETDOWN:

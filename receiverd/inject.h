@@ -36,6 +36,7 @@ struct inject {
 	int file; /* -1: none */
 	char path[256];
 	struct batch out; /* for the file */
+	size_t out_off;	  /* bytes of it that are written */
 };
 
 /* @loop   borrowed for good; NULL (tests): then nothing can wait

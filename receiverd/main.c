@@ -35,10 +35,8 @@ static int usage(const char *why)
 }
 
 /* What the table of options cannot say. */
-static const char *check(const struct conf *c, bool rest)
+static const char *check(const struct conf *c)
 {
-	if (rest)
-		return "there are no arguments, only options";
 	if (level_of(c->log_level) == -1)
 		return "option --log-level: expected error, warn, info or debug";
 	if (c->status != NULL && c->status[0] != '\0' && strcmp(c->status, "json") != 0)
@@ -82,8 +80,8 @@ static void on_hup(struct ev_loop *loop, ev_signal *w, int events)
 	(void)events;
 	if (opt_load(receiver_options, &c, "config", DEFAULT_CONFIG, r->argc, r->argv, &rest, err) != 0) {
 		log_error(COMPONENT, "not reloaded: %s", err);
-	} else if (check(&c, false) != NULL) {
-		log_error(COMPONENT, "not reloaded: %s", check(&c, false));
+	} else if (check(&c) != NULL) {
+		log_error(COMPONENT, "not reloaded: %s", check(&c));
 	} else if (tls_ctx_server(&tls, r->conf.state_dir, err) != 0) {
 		log_error(COMPONENT, "not reloaded: %s", err);
 	} else {
@@ -157,7 +155,10 @@ int main(int argc, char **argv)
 	} else if (r.conf.version) {
 		(void)printf("receiverd %s\n", TLSTAP_VERSION);
 		ret = EXIT_SUCCESS;
-	} else if ((wrong = check(&r.conf, rest < argc)) != NULL) {
+	} else if (rest < argc) {
+		(void)snprintf(err, sizeof(err), "argument \"%.100s\": there are only options", argv[rest]);
+		ret = usage(err);
+	} else if ((wrong = check(&r.conf)) != NULL) {
 		ret = usage(wrong);
 	} else if (r.conf.status != NULL) {
 		ret = status_ask(r.conf.socket, r.conf.status, err) == 0 ? EXIT_SUCCESS : fail(err);
