@@ -154,8 +154,8 @@ static int taken(struct helper *h)
 	return h->n_req >= HELPER_BATCH ? helper_flush(h) : 0;
 }
 
-int helper_verify_child(struct helper *h, uint64_t cookie, const struct helper_id *file, const struct helper_pid *p, size_t n,
-			int fd_hint, const struct endpoint *e)
+int helper_verify_child(struct helper *h, uint64_t cookie, const struct helper_id *file, const struct helper_pid *p,
+			size_t n, int fd_hint, const struct endpoint *e)
 {
 	struct helper_req *r;
 	int err = take(h, HELPER_VERIFY, cookie, &r);

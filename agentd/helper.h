@@ -133,8 +133,8 @@ int helper_verify(struct helper *h, uint64_t cookie, const struct helper_pid *p,
 
 /* As helper_verify(), where @p[0] only says of itself that it belongs to the family: it counts if it maps the family's
  * file @file (a forked child that was not met before). Reads its /proc/PID/maps. HELPER_R_NO_PROCESS if nobody is left. */
-int helper_verify_child(struct helper *h, uint64_t cookie, const struct helper_id *file, const struct helper_pid *p, size_t n,
-			int fd_hint, const struct endpoint *e);
+int helper_verify_child(struct helper *h, uint64_t cookie, const struct helper_id *file, const struct helper_pid *p,
+			size_t n, int fd_hint, const struct endpoint *e);
 
 /* Does the kernel still have this connection in the own network namespace? TIME_WAIT and orphans
  * (closed, still sending) count as gone. */
