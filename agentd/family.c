@@ -234,6 +234,13 @@ static bool audit(struct family *f)
 	return whole;
 }
 
+/* Slots that nobody ever read a record of. */
+static void audit_unread(struct family *f)
+{
+	f->gone = true;
+	(void)audit(f);
+}
+
 /* Dead holders let go of their stripes, and chunks that they had in hand come back. */
 static void free_stripes(struct family *f)
 {
@@ -457,6 +464,44 @@ bool family_tend(struct family *f)
 	f->orphan = f->member_n == 1 && f->member[0]->dead_sweep && f->member[0]->dead_sweep <= f->sweep;
 	f->scanned &= !f->orphan; /* does a child go on that never used TLS? */
 	return true;
+}
+
+/* The sink takes nothing, and the processes that wrote this are dead: it cannot be kept for ever. */
+static void discard(struct family *f)
+{
+	const uint8_t *data;
+	struct rec r;
+
+	atomic_store(&f->r.v.h->off, 1); /* a child that we do not know passes through from now on */
+	for (unsigned i = 0; i < SHM_STRIPES; i++)
+		for (unsigned n = 0; n < DISCARD_MAX && shm_next(&f->r, i, &r, &data) == 1; n++)
+			shm_done(&f->r, i);
+	for (uint32_t i = 0; i < f->taps_n; i++)
+		if (f->taps[i])
+			tap_discard(f->taps[i]);
+	audit_unread(f);
+	end(f);
+}
+
+void family_shed(struct lane *l)
+{
+	struct family *f, *oldest = NULL;
+	unsigned dead = 0;
+
+	for (f = l->families; f; f = f->next) {
+		bool alive = false;
+
+		for (unsigned i = 0; i < f->member_n && !alive; i++)
+			alive = f->member[i]->pidfd != -1;
+		if (alive)
+			continue;
+		dead++;
+		oldest = f; /* new ones are put in front */
+	}
+	if (dead > FAMILIES_DEAD_MAX) {
+		l->shed++;
+		discard(oldest);
+	}
 }
 
 /* --- looking for processes ------------------------------------------------------------------------- */

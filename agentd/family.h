@@ -16,6 +16,7 @@
 
 #define FAMILY_MEMBERS_MAX 1024u /* processes of a family that are watched; more share what these are told */
 #define FAMILIES_MAX 32768u
+#define FAMILIES_DEAD_MAX 64u /* mappings of dead processes that wait for a sink without credit */
 
 struct tap;
 
@@ -84,6 +85,9 @@ bool family_tend(struct family *f);
 /* The processes that map these files: ask for those families that need to know. */
 void family_scan(struct lane *l);
 void family_on_answer(struct lane *l, const struct helper_event *e);
+
+/* While the sink gives no credit: give up the oldest mapping of dead processes if there are too many. */
+void family_shed(struct lane *l);
 
 struct family *family_find(struct lane *l, uint64_t id);
 

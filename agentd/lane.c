@@ -148,7 +148,7 @@ static uint64_t interval(const struct lane *l)
 	uint64_t quiet = l->now_ns - l->data_ns;
 
 	if (l->stalled)
-		return 1 * MS;
+		return 2 * MS;
 	return quiet < 10 * MS ? MS / 5 : quiet < 1000 * MS ? 2 * MS : 25 * MS;
 }
 
@@ -167,6 +167,8 @@ static void sweep(struct lane *l)
 		n += family_sweep(f);
 	if (!conn_settle(l))
 		l->stalled = true;
+	if (l->stalled)
+		family_shed(l);
 	for (struct family *f = l->families, *next; f; f = next) {
 		next = f->next;
 		(void)family_tend(f);

@@ -51,8 +51,9 @@ struct lane {
 
 	uint64_t live, listener, unverified_n, unpaired_n; /* connections by the evidence of their addresses */
 	uint64_t ended_reported;			   /* by families that are gone */
-	uint64_t corrupt;				   /* families that wrote nonsense */
-	uint64_t late;					   /* records for bytes that were decided before */
+	uint64_t shed;	  /* families of dead processes given up because the sink gave no credit */
+	uint64_t corrupt; /* families that wrote nonsense */
+	uint64_t late;	  /* records for bytes that were decided before */
 
 	ev_io timer_io;
 	int timer_fd;

@@ -553,6 +553,16 @@ void tap_over(struct tap *t)
 	lose_rest(t, false);
 }
 
+void tap_discard(struct tap *t)
+{
+	while (t->first) {
+		if (t->first->r.type == REC_DATA)
+			sum(t)->taken -= t->first->r.len; /* it is among what lose_rest() finds */
+		drop_first(t);
+	}
+	tap_over(t);
+}
+
 void tap_adopt(struct tap *t)
 {
 	const struct shm_slot *s = slot_of(t);

@@ -121,6 +121,9 @@ void tap_died(struct tap *t);
 /* The connection is over, its CLOSE was lost, and so is what did not come. */
 void tap_over(struct tap *t);
 
+/* Nothing of what the tap holds or has not read will be forged. */
+void tap_discard(struct tap *t);
+
 void tap_free(struct tap *t);
 
 #endif
