@@ -12,9 +12,10 @@
 #include "common/log.h"
 #include "tap.h"
 
-#define RECORDS_MAX 4096u  /* of one stripe in one sweep */
-#define QUIET_SWEEPS 4096u /* without a record: a stripe gives its chunk back */
-#define TRIM_SWEEPS 32768u /* how often memory is given back */
+#define DISCARD_MAX (1u << 22) /* records of one stripe that are given up: more than any pool holds */
+#define RECORDS_MAX 4096u      /* of one stripe in one sweep */
+#define QUIET_SWEEPS 4096u     /* without a record: a stripe gives its chunk back */
+#define TRIM_SWEEPS 32768u     /* how often memory is given back */
 
 /* --- members --------------------------------------------------------------------------------------- */
 
