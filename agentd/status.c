@@ -139,8 +139,7 @@ static void text(struct status *s, FILE *to)
 	line(to, "+ in flight", l->sink->n.in_flight, "");
 	line(to, "+ backlog", l->sink->n.backlog, "");
 	line(to, "+ unknown", l->sink->n.unknown, "under way when a tunnel broke");
-	fprintf(to, "\n%s: %s, MTU %u, %" PRIu64 " frames\n", l->sink->ops->name, sink, l->sink->mtu,
-		l->sink->n.frames);
+	fprintf(to, "\n%s: %s, %" PRIu64 " frames\n", l->sink->ops->name, sink, l->sink->n.frames);
 	fprintf(to,
 		"connections: %u open, %" PRIu64 " in all; paired by live socket %" PRIu64 ", by listener %" PRIu64
 		"; unverified %" PRIu64 ", unpaired %" PRIu64 "\n",
