@@ -2,7 +2,8 @@
 """An HTTPS client that sends the requests in files over one connection, and keeps what it wrote and read.
 
 Prints its own port. --nonblocking: a socket that says WANT_READ and WANT_WRITE. --threads: one thread writes,
-another reads. --fork: a child goes on after the first request. --stay: wait for a line on stdin before the end."""
+another reads. --fork: a child goes on after the first request. --stay: wait for a line on stdin before the end.
+--pause: seconds before each request."""
 import argparse
 import os
 import re
@@ -11,6 +12,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 
 
 class Client:
@@ -84,6 +86,7 @@ def main():
     parser.add_argument("--threads", action="store_true")
     parser.add_argument("--fork", action="store_true")
     parser.add_argument("--stay", action="store_true")
+    parser.add_argument("--pause", type=float, default=0)
     parser.add_argument("request", nargs="+")
     options = parser.parse_args()
     client = Client(options)
@@ -101,6 +104,7 @@ def main():
                 os.waitpid(pid, 0)
                 print(client.port, flush=True)
                 os._exit(0)
+            time.sleep(options.pause)
             client.send(r)
             client.response(r.split(b" ", 1)[0])
     if options.stay:

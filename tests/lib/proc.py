@@ -152,3 +152,9 @@ def descriptors(pid):
         with contextlib.suppress(OSError):
             kinds.append(re.sub(r"[0-9]+", "N", os.readlink(f"/proc/{pid}/fd/{fd}")))
     return sorted(kinds)
+
+
+def compile_c(source, out, *options):
+    """Compile a small C file of the tests. Returns @out."""
+    run(["gcc", "-O1", "-g", "-std=gnu11", "-Wall", "-Wextra", "-D_GNU_SOURCE", source, "-o", out, *options])
+    return out

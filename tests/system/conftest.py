@@ -3,6 +3,7 @@
 logs in its scratch directory are shown."""
 import glob
 import os
+import re
 import shutil
 import signal
 import sys
@@ -40,7 +41,7 @@ def pytest_runtest_makereport(item):
 @pytest.fixture
 def scratch(request):
     base = os.environ.get("TLSTAP_SCRATCH")
-    folder = tempfile.mkdtemp(prefix=request.node.name[:40].replace("/", "_") + ".", dir=base)
+    folder = tempfile.mkdtemp(prefix=re.sub(r"[^A-Za-z0-9]+", "_", request.node.name)[:40] + ".", dir=base)
     os.chmod(folder, 0o755)
     yield folder
     failed = any(getattr(request.node, "report_" + when, None) and getattr(request.node, "report_" + when).failed
