@@ -111,19 +111,36 @@ void lane_free(struct lane **lp)
 	*lp = NULL;
 }
 
+/* Make room for a connection from @sa, or from anybody (NULL), by ending the oldest one that has said nothing since its
+ * handshake: native agents may be silent for long, but not at the cost of those who speak. */
+static bool make_room(struct lane *l, const struct sockaddr_storage *sa)
+{
+	struct session *oldest = NULL;
+
+	for (struct session *s = l->first; s != NULL; s = s->next)
+		if (session_silent(s) && ev_now(l->loop) - s->since > LANE_SILENT_S &&
+		    (sa == NULL || complain_same(&s->sa, sa)))
+			oldest = s;
+	if (oldest != NULL)
+		session_end(oldest);
+	return oldest != NULL;
+}
+
 /* Why a connection from @sa cannot be taken, or NULL. */
-static const char *no_room(const struct lane *l, const struct sockaddr_storage *sa)
+static const char *no_room(struct lane *l, const struct sockaddr_storage *sa)
 {
 	unsigned n = 0;
 
-	if (l->n_spare == 0)
-		return "too many sessions";
-	if (l->n_new >= LANE_NEW)
-		return "too many connections without a hello";
 	for (const struct session *s = l->first; s != NULL; s = s->next)
 		if (is_new(s->state) && complain_same(&s->sa, sa))
 			n++;
-	return n >= LANE_NEW_PER_ADDR ? "too many connections without a hello from this address" : NULL;
+	if (n >= LANE_NEW_PER_ADDR && !make_room(l, sa))
+		return "too many connections without a hello from this address";
+	if (l->n_new >= LANE_NEW && !make_room(l, NULL))
+		return "too many connections without a hello";
+	if (l->n_spare == 0 && !make_room(l, NULL))
+		return "too many sessions";
+	return NULL;
 }
 
 void lane_accept(struct lane *l, int fd, const struct sockaddr_storage *sa, socklen_t len)

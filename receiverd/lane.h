@@ -17,6 +17,7 @@
 #define LANE_SESSIONS 1024   /* connections at a time */
 #define LANE_NEW 256	     /* of these: without a hello or packet yet */
 #define LANE_NEW_PER_ADDR 32 /* of these: from one address (/64 of IPv6) */
+#define LANE_SILENT_S 5.0    /* age from which one that has said nothing makes room for another */
 
 struct receiver;
 

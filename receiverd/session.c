@@ -163,7 +163,7 @@ static void gone(struct session *s, enum tls_ret r)
 	if (s->state == SESSION_RUN)
 		log_info(COMPONENT, "%s has ended after %llu frames", s->peer,
 			 (unsigned long long)s->stream.n.received.frames);
-	if (s->stream.len > 0 && !s->stream.inject->busy)
+	if (s->stream.len > 0 && !s->lane->inject.busy)
 		bad(s, "ended in the middle of a block");
 	else if (s->state != SESSION_RUN)
 		bad(s, "closed before it sent anything");
@@ -176,6 +176,11 @@ void session_end(struct session *s)
 	end(s);
 }
 
+bool session_silent(const struct session *s)
+{
+	return s->state == SESSION_HELLO && s->stream.len == 0 && s->stream.decided == 0;
+}
+
 /* --- bytes in --- */
 
 static void greet(struct session *s)
@@ -184,6 +189,7 @@ static void greet(struct session *s)
 
 	lane_state(s->lane, s, SESSION_RUN);
 	s->heard_at = ev_now(s->lane->loop);
+	s->greeted = s->stream.has_hello;
 	if (!s->stream.has_hello) {
 		ev_timer_stop(s->lane->loop, &s->deadline);
 		log_info(COMPONENT, "%s is a native agent", s->peer);
@@ -213,7 +219,7 @@ static bool run(struct session *s)
 		bad(s, "%s", s->stream.why);
 		return false;
 	}
-	if (s->stream.begun && s->state == SESSION_HELLO)
+	if (s->stream.begun && (s->state == SESSION_HELLO || (s->stream.has_hello && !s->greeted)))
 		greet(s);
 	return !over(s) && r == 0;
 }
@@ -232,10 +238,12 @@ static void take(struct session *s)
 		size_t n, room = stream_room(&s->stream);
 
 		r = tls_read(s->tls, s->stream.buf + s->stream.len, room < READ_BYTES ? room : READ_BYTES, &n);
-		s->stream.len += n;
-		s->lane->held += n;
 		if (n == 0)
 			break;
+		if (session_silent(s) && s->state == SESSION_HELLO)
+			set_deadline(s, HELLO_S);
+		s->stream.len += n;
+		s->lane->held += n;
 		s->heard_at = ev_now(s->lane->loop);
 		(void)run(s);
 		if (over(s))
@@ -325,7 +333,12 @@ static void on_deadline(struct ev_loop *loop, ev_timer *w, int events)
 		bad(s, "no TLS handshake within %.0f s", HANDSHAKE_S);
 		break;
 	case SESSION_HELLO:
-		bad(s, "no hello and no packet within %.0f s", HELLO_S);
+		if (session_silent(s))
+			break; /* tcpdump says nothing at all before its first packet, which may take any time */
+		if (s->stream.ng.n_if > 0 || s->stream.pcap.begun)
+			greet(s); /* a native agent on a quiet network */
+		else
+			bad(s, "no hello and no packet within %.0f s", HELLO_S);
 		break;
 	case SESSION_RUN: {
 		double quiet = ev_now(loop) - s->heard_at;

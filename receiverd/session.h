@@ -21,7 +21,7 @@ struct tls;
 enum session_state {
 	SESSION_FREE,
 	SESSION_HANDSHAKE, /* TLS, 5 s */
-	SESSION_HELLO,	   /* its first block of ours, or packet, 5 s */
+	SESSION_HELLO,	   /* its first bytes; from then on its hello or a packet, 5 s */
 	SESSION_RUN,	   /* blocks come */
 	SESSION_END,	   /* nothing more is read; what was read is decided on, its flows are closed */
 };
@@ -38,6 +38,7 @@ struct session {
 	ev_timer deadline; /* of a state; in RUN: its agent is silent */
 	ev_idle more;	   /* TLS holds more than was taken in one go */
 	bool paused;	   /* not read while the injector is busy */
+	bool greeted;	   /* answered its hello */
 	bool bad;	   /* the stream cannot be read on */
 	struct stream stream;
 	uint64_t acked;	 /* what the agent was told last */
@@ -51,6 +52,9 @@ struct session {
 
 /* Take over the connection @fd from @sa. */
 void session_begin(struct session *s, struct lane *lane, int fd, const struct sockaddr_storage *sa, socklen_t len);
+
+/* Has it sent nothing since its TLS handshake? */
+bool session_silent(const struct session *s);
 
 /* The injector is ready again. */
 void session_resume(struct session *s);

@@ -233,7 +233,7 @@ int status_ask(const char *path, const char *mode, char err[static STATUS_ERR])
 	close(fd);
 	if (n > 0)
 		return 0;
-	n = n == 0 ? -EPERM : n;
+	n = n == 0 || n == -ECONNRESET || n == -EPIPE ? -EPERM : n;
 	(void)snprintf(err, STATUS_ERR, "receiverd at %.150s: %s", path,
 		       n == -EPERM ? "only root may ask" : strerror((int)-n));
 	return (int)n;
