@@ -30,8 +30,8 @@ struct batch_frame {
 };
 
 struct batch {
-	uint8_t *buf; /* BATCH_BYTES, the batch's own */
-	size_t len;   /* bytes used */
+	uint8_t *buf;	  /* BATCH_BYTES, the batch's own */
+	size_t len;	  /* bytes used */
 	uint64_t payload; /* bytes of cleartext in the frames */
 	unsigned n;	  /* frames */
 	struct batch_frame frame[BATCH_FRAMES];

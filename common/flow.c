@@ -64,6 +64,8 @@ static bool has_room(const struct batch *b, size_t bytes, size_t frames)
 static void hear(struct flow *f, enum side side, uint64_t ts_ns)
 {
 	f->turn = side == SIDE_SERVER;
+	if (f->turn)
+		f->doubt = false;
 	f->heard_ns = ts_ns;
 }
 
@@ -142,7 +144,7 @@ static void learn_manner(struct piece *p)
 		f->waits = (uint8_t)(f->waits + (f->burst && f->waits < WAITS_ENOUGH));
 		f->burst = false;
 	} else if (turn) {
-		f->overlap = true;
+		f->doubt = true;
 	} else {
 		f->burst = f->pipelines = true;
 	}
@@ -352,6 +354,8 @@ ssize_t flow_data(struct flow *f, const struct flow_conf *c, enum side side, con
 		return 0;
 	if (!has_room(b, flow_room(c, len), flow_frames(c, len)))
 		return -ENOBUFS;
+	if (side == SIDE_SERVER && f->doubt) /* the response was under way indeed, its end was not lost */
+		f->overlap = true;
 	while (p.pos < len) {
 		if (f->sync == SYNC_SEEK)
 			step_seek(&p);

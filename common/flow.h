@@ -107,6 +107,7 @@ struct flow {
 	bool turn;	     /* the server was heard last */
 	bool pipelines;	     /* this client sends a request before the response to the one before */
 	bool burst;	     /* it has just done so */
+	bool doubt;	     /* it may have sent a request while a response was under way, or that was lost */
 	bool overlap;	     /* it does not wait: it sends requests while responses are under way */
 	bool presumed;	     /* the incarnation began on the presumption that nothing was outstanding */
 	bool await;	     /* server bytes are dropped until a record begins with a status line */
