@@ -107,7 +107,7 @@ int family_new(struct lane *l, uint32_t chunks, pid_t pid, struct family **ret)
 	if (!f)
 		return -ENOMEM;
 	f->id = ++l->family_id;
-	err = shm_create(&f->r, chunks, f->id);
+	err = shm_create(&f->r, chunks, f->id, l->instance);
 	if (!err)
 		err = add(l, f);
 	if (err) {
@@ -136,7 +136,7 @@ int family_adopt(struct lane *l, int fd, const struct helper_id *file, const str
 		close(fd);
 		return -ENOSPC;
 	}
-	err = shm_adopt(&f->r, fd);
+	err = shm_adopt(&f->r, fd, l->instance);
 	if (err) {
 		close(fd);
 		free(f);

@@ -18,7 +18,7 @@
 #define HELPER_SCAN_FDS 65536	/* descriptors of a process that are looked at */
 #define HELPER_SCANS_MAX 32	/* VERIFY requests whose descriptors are being looked at, or that wait */
 #define HELPER_SCAN_STEP 256	/* descriptors per turn: then other requests have theirs */
-#define HELPER_WALK_STEP 4	/* processes per turn of a walk through /proc */
+#define HELPER_WALK_STEP 1	/* processes per turn of a walk through /proc: a VERIFY waits no longer than that */
 #define HELPER_ADOPT_MAX 4096	/* distinct mappings that a predecessor may have left */
 #define HELPER_LISTENERS_MAX 64 /* listening sockets of one port that are compared */
 #define HELPER_WAIT_MS 10	/* a socket just gone: how long to wait for the word of its destruction */

@@ -77,10 +77,10 @@ static void on_helper_event(void *arg, const struct helper_event *e)
 		if (e->fd != -1) {
 			int err = family_adopt(l, e->fd, &e->id, e);
 
-			if (err)
+			if (err && err != -EXDEV)
 				log_warn_errno("family", -err, "the mapping of process %d cannot be taken over",
 					       (int)e->p.pid);
-			else
+			else if (!err)
 				log_info("family", "goes on with process %d", (int)e->p.pid);
 		}
 		break;
@@ -200,11 +200,22 @@ void lane_wake(struct lane *l)
 	set_timer(l, 1000);
 }
 
+/* FNV-1a of the socket's path. */
+static uint64_t instance_of(const char *path)
+{
+	uint64_t h = 0xcbf29ce484222325ull;
+
+	for (; *path; path++)
+		h = (h ^ (uint8_t)*path) * 0x100000001b3ull;
+	return h;
+}
+
 int lane_init(struct lane *l, struct ev_loop *loop, const struct conf *conf, struct sink *sink, struct helper *helper)
 {
 	memset(l, 0, sizeof(*l));
 	l->loop = loop;
 	l->conf = conf;
+	l->instance = instance_of(conf->socket);
 	l->sink = sink;
 	l->epoch = sink->epoch;
 	l->helper = helper;

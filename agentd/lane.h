@@ -47,6 +47,7 @@ struct lane {
 	uint64_t conns_total, conns_refused;
 	struct tap **by_end;  /* hash of paired taps, by their endpoint */
 	struct conn *touched; /* forged to in this sweep */
+	uint64_t instance;    /* of this agentd, by its socket's path */
 	uint64_t hash_seed;
 
 	uint64_t live, listener, unverified_n, unpaired_n; /* connections by the evidence of their addresses */

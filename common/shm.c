@@ -161,20 +161,36 @@ struct shm_slot *shm_find(const struct shm *v, uint16_t producer, const void *ha
 	return NULL;
 }
 
+/* Two threads may meet a new handle at once: of two places with one key the first one counts. */
+static struct shm_slot *first_of(const struct shm *v, uint64_t key, uint32_t bucket, struct shm_slot *own)
+{
+	struct shm_slot *s;
+
+	atomic_thread_fence(memory_order_seq_cst);
+	s = find_in(v, key, bucket);
+	if (!s || s == own)
+		return NULL;
+	store_rel(&v->bucket[own - v->slot], 0);
+	return s;
+}
+
 struct shm_slot *shm_insert(const struct shm *v, uint16_t producer, const void *handle)
 {
 	uint64_t key = key_of(producer, handle);
-	uint32_t b = hash_of(key) & (shm_buckets(v) - 1);
+	uint32_t n = shm_buckets(v), b = hash_of(key) & (n - 1);
 
 	for (unsigned k = 0; k < 2; k++, b ^= 1)
 		for (unsigned i = 0; i < 8; i++) {
 			uint64_t none = 0;
-			struct shm_slot *s = &v->slot[b * 8 + i];
+			struct shm_slot *s = &v->slot[b * 8 + i], *other;
 
 			if (load(&v->bucket[b * 8 + i]) ||
 			    !atomic_compare_exchange_strong_explicit(&v->bucket[b * 8 + i], &none, key,
 								     memory_order_acq_rel, memory_order_relaxed))
 				continue;
+			other = first_of(v, key, n, s);
+			if (other)
+				return other;
 			for (unsigned d = 0; d < 2; d++) {
 				store(&s->base[d], load(&s->rep[d]));
 				store(&s->start[d], 0);

@@ -58,11 +58,12 @@
 
 struct shm_header {
 	uint32_t magic, abi;
-	uint64_t size;	 /* of the whole mapping */
-	uint32_t chunks; /* in the pool */
-	uint32_t places; /* slots that there is room for, a power of two */
-	uint64_t family; /* agentd's name for the mapping; survives its restart */
-	uint8_t pad0[32];
+	uint64_t size;	   /* of the whole mapping */
+	uint32_t chunks;   /* in the pool */
+	uint32_t places;   /* slots that there is room for, a power of two */
+	uint64_t family;   /* agentd's name for the mapping; survives its restart */
+	uint64_t instance; /* of agentd, by its socket's path: several may run on one host */
+	uint8_t pad0[24];
 	/* one line that both sides write now and then */
 	_Atomic uint32_t limit;	     /* slots in use: hash & (limit / 8 - 1) is the bucket; agentd raises it */
 	_Atomic uint32_t producers;  /* numbers given out so far */
@@ -131,8 +132,9 @@ struct shm_stripe {
 	_Atomic uint32_t cur;  /* last chunk of the FIFO + 1; 0: none; the lock holder's */
 	_Atomic uint32_t tail; /* entries ever put into the FIFO */
 	uint8_t pad0[52];
-	_Atomic uint32_t head; /* agentd: entries ever taken out */
-	_Atomic uint32_t read; /* agentd: bytes read of the chunk at head */
+	/* agentd: entries ever taken out << 32 | bytes read of the chunk at the head. One word, and stored before
+	 * a chunk is given back: a successor finds it right wherever its predecessor was killed */
+	_Atomic uint64_t at;
 	uint8_t pad1[56];
 };
 static_assert(sizeof(struct shm_stripe) == 128, "layout");
@@ -215,11 +217,12 @@ struct shm_reader {
 
 /* Create a mapping: memfd, sealed (SHRINK, GROW, SEAL), all chunks free, the first ones allocated.
  * Returns 0 or -errno. On success @r owns descriptor and mapping. */
-int shm_create(struct shm_reader *r, uint32_t chunks, uint64_t family);
+int shm_create(struct shm_reader *r, uint32_t chunks, uint64_t family, uint64_t instance);
 
-/* Take over the mapping of a predecessor from @fd (taken on success), where it stopped reading.
- * -EPROTO: not one of ours, not sealed, or damaged. */
-int shm_adopt(struct shm_reader *r, int fd);
+/* Take over the mapping of a predecessor from @fd (taken on success), where it stopped reading. Stripes that it
+ * held are let go; call shm_leaks() for the chunks that it had in hand.
+ * -EPROTO: not one of ours, not sealed, or damaged; -EXDEV: another instance's. */
+int shm_adopt(struct shm_reader *r, int fd, uint64_t instance);
 
 void shm_reader_fini(struct shm_reader *r);
 

@@ -60,7 +60,7 @@ static int reader_map(struct shm_reader *r, int fd, size_t size)
 	return 0;
 }
 
-int shm_create(struct shm_reader *r, uint32_t chunks, uint64_t family)
+int shm_create(struct shm_reader *r, uint32_t chunks, uint64_t family, uint64_t instance)
 {
 	size_t size = shm_size(chunks, SHM_PLACES_MAX);
 	struct shm_header *h;
@@ -92,6 +92,7 @@ int shm_create(struct shm_reader *r, uint32_t chunks, uint64_t family)
 	h->chunks = chunks;
 	h->places = SHM_PLACES_MAX;
 	h->family = family;
+	h->instance = instance;
 	r->limit = SHM_PLACES_MIN;
 	store(&h->limit, r->limit);
 	r->touched = calloc(chunks, 1);
@@ -107,7 +108,27 @@ int shm_create(struct shm_reader *r, uint32_t chunks, uint64_t family)
 	return 0;
 }
 
-int shm_adopt(struct shm_reader *r, int fd)
+/* Where we are, for a successor. */
+static void say_at(const struct shm_reader *r, unsigned stripe)
+{
+	store_rel(&r->v.stripe[stripe].at, (uint64_t)r->s[stripe].head << 32 | r->s[stripe].read);
+}
+
+/* A predecessor was killed in shm_retire() or shm_leaks(). */
+static void let_go(const struct shm_reader *r, unsigned stripe)
+{
+	struct shm_stripe *s = &r->v.stripe[stripe];
+
+	if (load_acq(&s->lock) != SHM_CONSUMER)
+		return;
+	if (r->s[stripe].head == load(&s->tail)) { /* its chunk was taken out */
+		store(&s->cur, 0);
+		atomic_fetch_and_explicit(&r->v.h->used, ~(1ull << stripe), memory_order_relaxed);
+	}
+	store_rel(&s->lock, 0);
+}
+
+int shm_adopt(struct shm_reader *r, int fd, uint64_t instance)
 {
 	struct stat st;
 	int seals = fcntl(fd, F_GET_SEALS);
@@ -122,6 +143,8 @@ int shm_adopt(struct shm_reader *r, int fd)
 	if (err)
 		return err;
 	err = shm_view(&r->v, r->v.base, r->v.size);
+	if (!err && r->v.h->instance != instance)
+		err = -EXDEV;
 	if (!err)
 		r->touched = malloc(r->v.chunks);
 	if (err || !r->touched) {
@@ -132,8 +155,11 @@ int shm_adopt(struct shm_reader *r, int fd)
 	memset(r->touched, 1, r->v.chunks);
 	r->limit = shm_buckets(&r->v) * 8;
 	for (unsigned i = 0; i < SHM_STRIPES; i++) {
-		r->s[i].head = load(&r->v.stripe[i].head);
-		r->s[i].read = load(&r->v.stripe[i].read);
+		uint64_t at = load(&r->v.stripe[i].at);
+
+		r->s[i].head = (uint32_t)(at >> 32);
+		r->s[i].read = (uint32_t)at;
+		let_go(r, i);
 	}
 	return 0;
 }
@@ -197,12 +223,11 @@ int shm_next(struct shm_reader *r, unsigned stripe, struct rec *ret, const uint8
 		}
 		if (!closed)
 			return 0;
-		give_back(r, r->s[stripe].chunk);
 		r->s[stripe].head++;
 		r->s[stripe].read = 0;
+		say_at(r, stripe);
+		give_back(r, r->s[stripe].chunk);
 		r->s[stripe].chunk = UINT32_MAX;
-		store(&s->read, 0);
-		store_rel(&s->head, r->s[stripe].head);
 	}
 	return -EBADMSG;
 }
@@ -215,14 +240,14 @@ void shm_done(struct shm_reader *r, unsigned stripe)
 		memset(at, 0, r->s[stripe].step);
 	r->s[stripe].read += r->s[stripe].step;
 	r->s[stripe].step = 0;
-	store(&r->v.stripe[stripe].read, r->s[stripe].read);
+	say_at(r, stripe);
 }
 
 bool shm_retire(struct shm_reader *r, unsigned stripe, uint16_t dead)
 {
 	const struct shm *v = &r->v;
 	struct shm_stripe *s = &v->stripe[stripe];
-	uint32_t holder = dead;
+	uint32_t holder = dead, chunk;
 	struct rec rec;
 	const uint8_t *data;
 
@@ -231,14 +256,14 @@ bool shm_retire(struct shm_reader *r, unsigned stripe, uint16_t dead)
 		return false;
 	/* nobody can append now; only an empty stripe is taken down */
 	if (shm_next(r, stripe, &rec, &data) == 0) {
-		if (r->s[stripe].head != load(&s->tail) && r->s[stripe].chunk != UINT32_MAX)
-			give_back(r, r->s[stripe].chunk);
+		chunk = r->s[stripe].head != load(&s->tail) ? r->s[stripe].chunk : UINT32_MAX;
 		r->s[stripe].head = load(&s->tail);
 		r->s[stripe].read = 0;
 		r->s[stripe].chunk = UINT32_MAX;
+		say_at(r, stripe);
+		if (chunk != UINT32_MAX)
+			give_back(r, chunk);
 		store(&s->cur, 0);
-		store(&s->read, 0);
-		store(&s->head, r->s[stripe].head);
 		atomic_fetch_and_explicit(&v->h->used, ~(1ull << stripe), memory_order_relaxed);
 		store_rel(&s->lock, 0);
 		return true;

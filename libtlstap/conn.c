@@ -384,20 +384,23 @@ __attribute__((noinline)) void tap_socket(const struct tls_lib *lib, SSL *ssl)
 
 	if (atomic_load_explicit(&attach_state, memory_order_relaxed) == ATTACH_UNTRIED)
 		attach_late();
-	if (!lib || !ssl || !attach_may_ask || !attach_on() || !(c.producer = attach_producer(&c.parent)))
+	if (!lib || !ssl || !attach_on() || !(c.producer = attach_producer(&c.parent)))
 		return;
 	s = shm_find(&attach_shm, c.producer, ssl);
 	if (s && (load(&s->state) & (SHM_SLOT_TOLD | SHM_SLOT_OPENED)))
 		return;
+	/* made here, before a reader and a writer can meet the handle at once */
+	if (!s && !(s = make_slot(&c)))
+		return;
 	memset(&o, 0, sizeof(o));
 	o.fd = fd_of(lib, ssl);
 	o.pid = attach_pid;
-	if (o.fd >= 0)
+	if (o.fd >= 0 && attach_may_ask)
 		ask_addresses(&o);
 	errno = err;
-	if (!(o.flags & REC_OPEN_ADDRS) || (!s && !(s = make_slot(&c))))
-		return;
 	store(&s->random8, 0); /* before the handshake is over it is not the one that is sent */
+	if (!(o.flags & REC_OPEN_ADDRS))
+		return;
 	init_rec(&r, s, REC_SOCKET);
 	r.len = sizeof(o);
 	if (append(&r, &o))
