@@ -142,7 +142,7 @@ static struct shm_slot *find_in(const struct shm *v, uint64_t key, uint32_t n)
 
 	for (unsigned k = 0; k < 2; k++, b ^= 1)
 		for (unsigned i = 0; i < 8; i++)
-			if (load_acq(&v->bucket[b * 8 + i]) == key)
+			if (atomic_load_explicit(&v->bucket[b * 8 + i], memory_order_seq_cst) == key)
 				return &v->slot[b * 8 + i];
 	return NULL;
 }
@@ -161,13 +161,12 @@ struct shm_slot *shm_find(const struct shm *v, uint16_t producer, const void *ha
 	return NULL;
 }
 
-/* Two threads may meet a new handle at once: of two places with one key the first one counts. */
+/* Two threads may meet a new handle at once: of two places with one key the first one counts. Each has stored
+ * its own before it looks for the other's, both in the one order of seq_cst. */
 static struct shm_slot *first_of(const struct shm *v, uint64_t key, uint32_t bucket, struct shm_slot *own)
 {
-	struct shm_slot *s;
+	struct shm_slot *s = find_in(v, key, bucket);
 
-	atomic_thread_fence(memory_order_seq_cst);
-	s = find_in(v, key, bucket);
 	if (!s || s == own)
 		return NULL;
 	store_rel(&v->bucket[own - v->slot], 0);
@@ -186,7 +185,7 @@ struct shm_slot *shm_insert(const struct shm *v, uint16_t producer, const void *
 
 			if (load(&v->bucket[b * 8 + i]) ||
 			    !atomic_compare_exchange_strong_explicit(&v->bucket[b * 8 + i], &none, key,
-								     memory_order_acq_rel, memory_order_relaxed))
+								     memory_order_seq_cst, memory_order_relaxed))
 				continue;
 			other = first_of(v, key, n, s);
 			if (other)
