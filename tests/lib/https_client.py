@@ -3,7 +3,7 @@
 
 Prints its own port. --nonblocking: a socket that says WANT_READ and WANT_WRITE. --threads: one thread writes,
 another reads. --fork: a child goes on after the first request. --stay: wait for a line on stdin before the end.
---pause: seconds before each request."""
+--pause: seconds before each request. --linger: seconds after the last response."""
 import argparse
 import os
 import re
@@ -87,6 +87,7 @@ def main():
     parser.add_argument("--fork", action="store_true")
     parser.add_argument("--stay", action="store_true")
     parser.add_argument("--pause", type=float, default=0)
+    parser.add_argument("--linger", type=float, default=0)
     parser.add_argument("request", nargs="+")
     options = parser.parse_args()
     client = Client(options)
@@ -107,6 +108,7 @@ def main():
             time.sleep(options.pause)
             client.send(r)
             client.response(r.split(b" ", 1)[0])
+    time.sleep(options.linger)
     if options.stay:
         print(client.port, flush=True)
         sys.stdin.readline()
