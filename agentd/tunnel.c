@@ -277,9 +277,13 @@ static uint32_t choose_mtu(const struct tunnel *t, uint32_t receiver)
 
 static void up(struct tunnel *t, uint32_t receiver_mtu)
 {
+	uint32_t mtu = choose_mtu(t, receiver_mtu);
 	char tls[64], print[TLS_PRINT];
 
-	t->s.mtu = choose_mtu(t, receiver_mtu);
+	if (mtu !=
+	    t->s.mtu) /* whoever forges looks at it when the epoch changes; nothing is open yet at this receiver */
+		t->s.epoch++;
+	t->s.mtu = mtu;
 	if (receiver_mtu != 0 && t->want_mtu > receiver_mtu)
 		log_warn(COMPONENT, "the receiver takes an MTU of %u at most, not %u", receiver_mtu, t->want_mtu);
 	tls_peer_print(t->tls, print);
