@@ -68,7 +68,7 @@ void batch_commit(struct batch *b, size_t len, size_t payload, uint64_t ts_ns)
 	put32(&p, (uint32_t)ts_ns);
 	put32(&p, (uint32_t)len);
 	put32(&p, (uint32_t)len);
-	memset(p + len, 0, pad4(len) - len);
+	memset(p + len, 0, 4); /* the padding; what of it goes beyond is written over */
 	p += pad4(len);
 	put32(&p, total);
 	b->frame[b->n].off = (uint32_t)(b->len + BATCH_EPB_HEAD);

@@ -89,8 +89,8 @@ static void put(const struct flow_out *o, enum side side, unsigned flags, const 
 	};
 
 	assert(frame); /* flow.c has looked */
-	if (!len && !(flags & (FORGE_SYN | FORGE_FIN)))
-		me->wnd = me->wnd >= WINDOW_MAX ? WINDOW_MIN : (uint16_t)(me->wnd + 1);
+	if (me->wnd < WINDOW_MIN || (!len && !(flags & (FORGE_SYN | FORGE_FIN))))
+		me->wnd = me->wnd < WINDOW_MIN || me->wnd >= WINDOW_MAX ? WINDOW_MIN : (uint16_t)(me->wnd + 1);
 	seg.window = flags & FORGE_SYN ? WINDOW_SYN : me->wnd;
 	f->last_ns = o->ts_ns > f->last_ns ? o->ts_ns : f->last_ns + 1;
 	batch_commit(o->b, forge_frame(&seg, frame), len, f->last_ns);

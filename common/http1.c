@@ -579,6 +579,7 @@ void http1_sync(struct http1 *h, enum side side)
 void http1_forget(struct http1 *h)
 {
 	h->done = h->started;
+	h->s[SIDE_SERVER].solicited = false;
 }
 
 bool http1_like_request(const uint8_t *data, size_t len)

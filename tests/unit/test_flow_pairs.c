@@ -145,10 +145,12 @@ static void say(struct world *w, enum side side, size_t end)
 		if (n > max)
 			n = max;
 		w->ts_ns += draw(w, 1000000);
-		if (w->loss && t->given > t->start[w->spared] && !draw(w, 1024 / (w->loss + 1) + 1))
+		if (w->loss && t->given > t->start[w->spared] && !draw(w, 1024 / (w->loss + 1) + 1)) {
 			w->losing[side] = true;
-		else if (w->losing[side] && draw(w, 2))
+			w->losing[!side] |= !draw(w, 3);
+		} else if (w->losing[side] && draw(w, 3)) {
 			w->losing[side] = false;
+		}
 		if (w->losing[side]) {
 			lose(w, side, n);
 		} else {
