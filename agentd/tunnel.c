@@ -254,14 +254,14 @@ static bool hand_local(struct tunnel *t, const struct local_msg *m)
 static bool hand_hello(struct tunnel *t)
 {
 	struct local_msg m = {.kind = BLOCK_HELLO, .hello = {.proto = LOCAL_PROTO, .version = TLSTAP_VERSION}};
-	uint8_t head[PCAPNG_HEAD];
+	uint8_t buf[PCAPNG_HEAD + LOCAL_BLOCK_MAX];
 
 	if (getrandom(m.hello.nonce, sizeof(m.hello.nonce), 0) != sizeof(m.hello.nonce) ||
 	    gethostname(m.hello.host, sizeof(m.hello.host) - 1) == -1)
 		m.hello.host[0] = '\0';
-	pcapng_head(head);
+	pcapng_head(buf);
 	t->put_off = 0;
-	return hand(t, head, sizeof(head), 0) && hand_local(t, &m);
+	return hand(t, buf, PCAPNG_HEAD + local_write(&m, buf + PCAPNG_HEAD), 0);
 }
 
 /* --- the receiver's stream --- */

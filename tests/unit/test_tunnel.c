@@ -90,6 +90,7 @@ static void serve(struct tls *t, int fd)
 	struct pcapng p = {0};
 	struct pcapng_block b;
 	uint64_t done = 0;
+	bool greeted = false; /* a receiver never speaks first */
 	size_t len = 0, off, n;
 	enum tls_ret r = TLS_WANT_READ;
 
@@ -107,13 +108,15 @@ static void serve(struct tls *t, int fd)
 
 			if (b.kind == PCAPNG_PACKET)
 				atomic_fetch_add(&rx.frames, 1);
-			if (b.kind == PCAPNG_LOCAL && local_parse(b.body, &m) == 0 && m.kind == BLOCK_HELLO)
+			if (b.kind == PCAPNG_LOCAL && local_parse(b.body, &m) == 0 && m.kind == BLOCK_HELLO) {
 				greet(t);
+				greeted = true;
+			}
 		}
 		memmove(buf, buf + off, len - off);
 		len -= off;
 		done += off;
-		if (rx.manner == KIND && off > 0)
+		if (rx.manner == KIND && off > 0 && greeted)
 			say(t, &(struct local_msg){.kind = BLOCK_ACK, .ack = done}, false);
 	}
 }
