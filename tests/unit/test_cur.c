@@ -14,9 +14,9 @@ static const uint8_t bytes[] = {1, 2, 3, 4, 5, 6, 7, 8};
 static void test_both_byte_orders(void **state)
 {
 	struct cur le = cur_over(bytes, sizeof(bytes), false), be = cur_over(bytes, sizeof(bytes), true);
-	uint16_t a;
-	uint32_t b;
-	uint64_t c;
+	uint16_t a = 0;
+	uint32_t b = 0;
+	uint64_t c = 0;
 
 	(void)state;
 	assert_true(cur_u16(&le, &a) && cur_u32(&le, &b));

@@ -182,9 +182,9 @@ static void is_segment(unsigned i, uint16_t port, enum side side, uint8_t flags,
 {
 	struct packet k = injected(i);
 	struct cur c = cur_over(k.data, k.len, true);
-	uint16_t from, to;
-	uint32_t s, y;
-	uint8_t off, f;
+	uint16_t from = 0, to = 0;
+	uint32_t s = 0, y = 0;
+	uint8_t off, f = 0;
 
 	assert_true(k.len >= 54);
 	assert_true(cur_skip(&c, 34) && cur_u16(&c, &from) && cur_u16(&c, &to) && cur_u32(&c, &s) && cur_u32(&c, &y) &&
