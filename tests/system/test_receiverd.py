@@ -9,6 +9,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
 import time
 
 import pytest
@@ -335,13 +336,15 @@ def test_standard_output_that_nobody_reads(net, scratch):
         wait_for(lambda: os.path.exists(sock))
         agent = Agent(net.server).greet()
         sent = [plain(i, 1400) for i in range(2000)]
-        agent.send(*(packet(f) for f in sent))
+        sender = threading.Thread(target=agent.send, args=[packet(f) for f in sent])
+        sender.start()
         status = json.loads(run([program("receiverd"), "--socket", sock, "--status=json"]).stdout)
         wait_for(lambda: json.loads(run([program("receiverd"), "--socket", sock, "--status=json"]).stdout)["busy"])
         holds(status)
         data = b""
         while data.count(MACS) < len(sent):
             data += os.read(daemon.stdout.fileno(), 1 << 20)
+        sender.join()
         agent.wait_acked()
         agent.close()
         daemon.send_signal(signal.SIGTERM)
@@ -351,6 +354,39 @@ def test_standard_output_that_nobody_reads(net, scratch):
     with open(path, "wb") as f:
         f.write(data)
     assert [f for _, f in frames(path)] == sent
+
+
+def test_queue_is_bounded(net, scratch):
+    """While nothing can be injected, no more than --queue is taken from agents; later all of it comes."""
+    sock = os.path.join(scratch, "sock")
+
+    def status():
+        return json.loads(run([program("receiverd"), "--socket", sock, "--status=json"]).stdout)
+    with open(os.path.join(scratch, "receiverd.log"), "wb") as log, subprocess.Popen(
+            net.ids.command([program("receiverd"), "-c", "-o", "none", "-w", "-", "--state-dir", os.path.join(scratch, "st"),
+                             "--socket", sock, "--queue", "1M"]), stdout=subprocess.PIPE, stderr=log, env=environment()) as daemon:
+        wait_for(lambda: os.path.exists(sock))
+        agents = [Agent(net.server).greet() for _ in range(20)]
+        batch = b"".join(packet(plain(i, 1400)) for i in range(200))
+        threads = [threading.Thread(target=a.send, args=(batch,)) for a in agents]
+        for t in threads:
+            t.start()
+        held = wait_for(lambda: (lambda h: h if h >= 1 << 20 else None)(status()["held"]))
+        time.sleep(0.5)
+        assert status()["held"] <= held + 65536 <= (1 << 20) + 2 * 65536
+        holds(status())
+        data = b""
+        while data.count(MACS) < 4000:
+            data += os.read(daemon.stdout.fileno(), 1 << 20)
+        for t in threads:
+            t.join()
+        for a in agents:
+            a.wait_acked()
+            a.close()
+        assert status()["held"] == 0 and holds(status())["injected"]["frames"] == 4000
+        daemon.send_signal(signal.SIGTERM)
+        daemon.stdout.read()
+        assert daemon.wait(10) == 0
 
 
 # --- the end of a session ---
