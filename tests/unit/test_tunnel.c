@@ -45,7 +45,7 @@ static struct {
 	pthread_t thread;
 	int listener;
 	char at[32];
-	enum manner manner;
+	_Atomic enum manner manner;
 	uint32_t mtu;
 	atomic_bool stop;      /* hang up on the one that is connected */
 	atomic_ullong frames;  /* read */
