@@ -97,9 +97,12 @@ static void side(struct snip *s)
 {
 	bool is_server = s->listener != -1;
 	SSL_CTX *ctx = snip_ctx(s);
-	struct job j = {.ssl = snip_ssl(s, ctx, snip_tcp(s)), .n = snip_arg(s, 0, 2000)};
+	struct job j = {.n = snip_arg(s, 0, 2000)};
 	pthread_t r, w;
 
+	SSL_CTX_set_num_tickets(
+		ctx, 0); /* a ticket would make SSL_read change what SSL_write uses: nothing to do with a tap */
+	j.ssl = snip_ssl(s, ctx, snip_tcp(s));
 	sem_init(&j.may_write, 0, is_server ? 0 : (unsigned)snip_arg(s, 1, 8));
 	pthread_create(&r, NULL, is_server ? server_reader : client_reader, &j);
 	pthread_create(&w, NULL, is_server ? server_writer : client_writer, &j);

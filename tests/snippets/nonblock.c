@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "lib/snip.h"
 
@@ -16,19 +17,24 @@ static void side(struct snip *s)
 	bool is_server = s->listener != -1;
 	uint8_t *tx = snip_bytes(is_server, total), *want = snip_bytes(!is_server, total), *rx = malloc(total + 1);
 	SSL_CTX *ctx = snip_ctx(s);
-	int fd = snip_tcp(s), small = 16384;
+	int fd = snip_tcp(s), small = 100000, less_small = 200000;
 	SSL *ssl = snip_ssl(s, ctx, fd);
 
 	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &less_small, sizeof(less_small));
 	fcntl(fd, F_SETFL, O_NONBLOCK);
 	if (snip_arg(s, 1, 0))
 		SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE);
+	if (!is_server) { /* the server waits for the client's first bytes: both see WANT_READ */
+		usleep(50000);
+		if (snip_read(ssl, rx, total) > 0)
+			snip_die("early answer");
+	}
 	while (out < total || in < total) {
 		struct pollfd p = {.fd = fd};
 		int r;
 
-		if (out < total) {
+		if (out < total && (!is_server || in > 0)) {
 			r = snip_write(ssl, tx + out, total - out < per ? total - out : per);
 			if (r > 0)
 				out += (size_t)r;

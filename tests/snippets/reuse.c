@@ -23,6 +23,7 @@ static void side(struct snip *s)
 			ssl = kept;
 			if (SSL_clear(ssl) != 1 || SSL_set_fd(ssl, fd) != 1)
 				snip_die("SSL_clear");
+			snip_again(s, ssl);
 			snip_handshake(s, ssl);
 		} else {
 			ssl = snip_ssl(s, ctx, fd);

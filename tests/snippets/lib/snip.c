@@ -157,9 +157,9 @@ static void open_saves(const struct snip *s, SSL *ssl)
 	if (dir == NULL)
 		return;
 	v = calloc(1, sizeof(*v));
-	snprintf(path, sizeof(path), "%s/%s.%d.tx", dir, s->role, n);
+	snprintf(path, sizeof(path), "%s/%s.%d.%d.tx", dir, s->role, (int)getpid(), n);
 	v->tx = fopen(path, "ae");
-	snprintf(path, sizeof(path), "%s/%s.%d.rx", dir, s->role, n);
+	snprintf(path, sizeof(path), "%s/%s.%d.%d.rx", dir, s->role, (int)getpid(), n);
 	v->rx = fopen(path, "ae");
 	if (v->tx == NULL || v->rx == NULL)
 		snip_die(path);
@@ -174,6 +174,24 @@ void snip_save(SSL *ssl, bool tx, const void *buf, size_t n)
 		return;
 	fwrite(buf, 1, n, tx ? v->tx : v->rx);
 	fflush(tx ? v->tx : v->rx); /* a fork must not write it twice */
+}
+
+static void close_saves(SSL *ssl)
+{
+	struct save *v = SSL_get_ex_data(ssl, save_index);
+
+	if (v == NULL)
+		return;
+	fclose(v->tx);
+	fclose(v->rx);
+	free(v);
+	SSL_set_ex_data(ssl, save_index, NULL);
+}
+
+void snip_again(const struct snip *s, SSL *ssl)
+{
+	close_saves(ssl);
+	open_saves(s, ssl);
 }
 
 SSL *snip_new(const struct snip *s, SSL_CTX *ctx, int fd)
@@ -222,19 +240,14 @@ void snip_close(int fd)
 
 void snip_end(SSL *ssl)
 {
-	struct save *v = SSL_get_ex_data(ssl, save_index);
 	int fd = SSL_get_fd(ssl);
 
 	(void)SSL_shutdown(ssl);
 	ERR_clear_error();
+	close_saves(ssl);
 	SSL_free(ssl);
 	if (fd != -1)
 		snip_close(fd);
-	if (v != NULL) {
-		fclose(v->tx);
-		fclose(v->rx);
-		free(v);
-	}
 }
 
 /* --- calls --- */
