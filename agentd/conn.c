@@ -268,7 +268,7 @@ static bool other_may_fill(struct tap *t, enum side side)
 			continue;
 		if (!t->behind_ns)
 			t->behind_ns = l->now_ns;
-		return l->now_ns - t->behind_ns < TAP_BEHIND_NS && !o->destroyed;
+		return l->now_ns - t->behind_ns < TAP_BEHIND_NS && !o->destroyed && t->held <= TAP_HELD_MAX;
 	}
 	return false;
 }

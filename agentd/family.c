@@ -143,7 +143,7 @@ int family_adopt(struct lane *l, int fd, const struct helper_id *file, const str
 		return err;
 	}
 	f->id = ++l->family_id;
-	f->adopted = true;
+	f->adopted = f->leaks = true;
 	err = add(l, f);
 	if (err) {
 		shm_reader_fini(&f->r);
@@ -179,12 +179,43 @@ static bool producer_dead(const struct family *f, uint16_t producer)
 	return dead || f->gone;
 }
 
+/* Does the slot of @t say more than what was decided? What nobody is about to write any more is lost: no call was in
+ * the TLS library, and all that was published then has been read. @over: its handle is freed. */
+static bool idle_differs(struct family *f, struct tap *t, bool over)
+{
+	const struct shm_slot *s = &f->r.v.slot[t->slot];
+	uint64_t rep = 0, calls = 0;
+	bool idle = true;
+
+	for (unsigned d = 0; d < 2; d++) {
+		uint32_t begin = atomic_load_explicit(&s->begin[d], memory_order_acquire);
+
+		idle &= begin == atomic_load_explicit(&s->end[d], memory_order_acquire);
+		calls += begin;
+		rep += atomic_load_explicit(&s->rep[d], memory_order_relaxed);
+	}
+	if (rep == t->next[0] + t->next[1])
+		return false;
+	if ((idle || over) && t->audit_rep == rep && t->audit_calls == calls && f->sweep >= t->audit_sweep) {
+		if (over)
+			tap_over(t);
+		else
+			tap_lose_rest(t);
+		return false;
+	}
+	t->audit_rep = rep;
+	t->audit_calls = calls;
+	t->audit_sweep = f->sweep + 2;
+	f->unsettled = true;
+	return true;
+}
+
 /* Settle one slot: what a dead process, or a connection that is over, reported and never wrote is lost. Returns false
  * if records of it still wait. */
 static bool audit_slot(struct family *f, uint32_t i)
 {
 	const struct shm *v = &f->r.v;
-	uint64_t key = atomic_load_explicit(&v->bucket[i], memory_order_relaxed), rep;
+	uint64_t key = atomic_load_explicit(&v->bucket[i], memory_order_relaxed);
 	bool dead =
 		f->gone || (key && producer_dead(f, atomic_load_explicit(&v->slot[i].producer, memory_order_relaxed)));
 	struct tap *t;
@@ -201,19 +232,7 @@ static bool audit_slot(struct family *f, uint32_t i)
 		atomic_store_explicit(&v->bucket[i], 0, memory_order_relaxed);
 		return true;
 	}
-	if (key)
-		return true;
-	rep = atomic_load_explicit(&v->slot[i].rep[0], memory_order_relaxed) +
-	      atomic_load_explicit(&v->slot[i].rep[1], memory_order_relaxed);
-	if (rep == t->next[0] + t->next[1])
-		return true;
-	if (t->audit_rep == rep && f->sweep >= t->audit_sweep) {
-		tap_over(t);
-		return true;
-	}
-	t->audit_rep = rep;
-	t->audit_sweep = f->sweep + 2;
-	return false;
+	return !idle_differs(f, t, !key) || key;
 }
 
 /* Settle all slots; only those pages of the table that exist are looked at (lseek(2), SEEK_DATA). */
@@ -242,21 +261,31 @@ static void audit_unread(struct family *f)
 	(void)audit(f);
 }
 
-/* Dead holders let go of their stripes, and chunks that they had in hand come back. */
-static void free_stripes(struct family *f)
+/* Dead holders let go of their stripes. Returns false if one of these still holds records. */
+static bool free_stripes(struct family *f)
 {
-	bool any = false;
+	bool all = true;
 
 	for (unsigned i = 0; i < SHM_STRIPES; i++) {
 		uint32_t holder = atomic_load_explicit(&f->r.v.stripe[i].lock, memory_order_acquire);
 
 		if (!holder || holder >= SHM_CONSUMER || !producer_dead(f, (uint16_t)holder))
 			continue;
-		(void)shm_retire(&f->r, i, (uint16_t)holder);
-		any = true;
+		all &= shm_retire(&f->r, i, (uint16_t)holder);
+		f->leaks = true;
 	}
-	if (any)
-		(void)shm_leaks(&f->r);
+	return all;
+}
+
+#define LEAKS_SWEEPS 64u /* looking for leaks holds up writers for some microseconds, and may have to be tried again */
+
+/* Chunks that a dead process had in hand come back. */
+static void find_leaks(struct family *f)
+{
+	if (!f->leaks || f->sweep < f->leaks_sweep)
+		return;
+	f->leaks = shm_leaks(&f->r) == -EAGAIN;
+	f->leaks_sweep = f->sweep + LEAKS_SWEEPS;
 }
 
 uint64_t family_reported(struct family *f)
@@ -324,8 +353,10 @@ static void distrust(struct family *f)
 	f->broken = true;
 	atomic_store(&f->r.v.h->off, 1);
 	for (uint32_t i = 0; i < f->taps_n; i++)
-		if (f->taps[i])
+		if (f->taps[i]) {
 			tap_close(f->taps[i]);
+			tap_forget(f->taps[i]);
+		}
 }
 
 /* Returns records used; *@ret_whole is false if the stripe was not read to its end. */
@@ -384,8 +415,14 @@ unsigned family_sweep(struct family *f)
 {
 	uint64_t used = atomic_load_explicit(&f->r.v.h->used, memory_order_acquire);
 	unsigned n = 0;
-	bool whole = true;
 
+	if (!f->sweeping) {
+		f->sweeping = true;
+		f->left = used;
+		for (unsigned i = 0; i < SHM_STRIPES; i++)
+			f->mark[i] = atomic_load_explicit(&f->r.v.stripe[i].tail, memory_order_relaxed);
+	}
+	f->left &= used; /* a stripe without a chunk has nothing to say */
 	for (unsigned i = 0; i < SHM_STRIPES && !f->broken; i++) {
 		unsigned got;
 		bool to_end;
@@ -393,7 +430,8 @@ unsigned family_sweep(struct family *f)
 		if (!(used >> i & 1))
 			continue;
 		got = sweep_stripe(f, i, &to_end);
-		whole &= to_end;
+		if (to_end || (int32_t)(f->r.s[i].head - f->mark[i]) >= 0)
+			f->left &= ~(1ull << i);
 		n += got;
 		f->r.s[i].quiet = got ? 0 : f->r.s[i].quiet + 1;
 		if (f->r.s[i].quiet > QUIET_SWEEPS && !f->broken) {
@@ -401,8 +439,10 @@ unsigned family_sweep(struct family *f)
 			(void)shm_retire(&f->r, i, 0);
 		}
 	}
-	if (whole && run_waiting(f))
+	if (run_waiting(f) && (!f->left || f->broken)) {
 		f->sweep++;
+		f->sweeping = false;
+	}
 	return n;
 }
 
@@ -430,6 +470,7 @@ bool family_tend(struct family *f)
 		f->r.wipe = producers > 1;
 	}
 	grow(f);
+	find_leaks(f);
 	if (f->sweep % TRIM_SWEEPS == TRIM_SWEEPS - 1)
 		shm_trim(&f->r);
 	if (f->gone && f->sweep >= f->gone_sweep && (f->broken || audit(f))) {
@@ -438,8 +479,9 @@ bool family_tend(struct family *f)
 	}
 	losses = atomic_load_explicit(&f->r.v.h->lost_full, memory_order_relaxed) +
 		 atomic_load_explicit(&f->r.v.h->lost_busy, memory_order_relaxed);
-	if (losses != f->losses_seen && !f->broken && f->sweep >= f->audit_sweep) {
+	if ((losses != f->losses_seen || f->unsettled) && !f->broken && f->sweep >= f->audit_sweep) {
 		f->audit_sweep = f->sweep + 100;
+		f->unsettled = false;
 		if (audit(f))
 			f->losses_seen = losses;
 	}
@@ -447,11 +489,8 @@ bool family_tend(struct family *f)
 		died |= f->member[i]->dead_sweep && f->member[i]->dead_sweep <= f->sweep;
 	if (!died || f->orphan)
 		return true;
-	if (!f->broken) {
-		free_stripes(f);
-		if (!audit(f))
-			return true; /* records wait: again after the next sweep */
-	}
+	if (!f->broken && !(free_stripes(f) & audit(f)))
+		return true; /* records wait: again after the next sweep */
 	for (unsigned i = 0; i < f->member_n;) {
 		struct member *m = f->member[i];
 

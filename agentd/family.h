@@ -37,7 +37,12 @@ struct family {
 	struct shm_reader r;
 	uint64_t id;
 	struct helper_id file;
-	uint64_t sweep; /* complete sweeps so far */
+	uint64_t sweep; /* complete sweeps so far: all that was published before one began was read before it ended */
+	bool sweeping;	/* one is under way: a stripe may be too full to be read in one go */
+	uint64_t left;	/* stripes that it has not done with */
+	uint32_t mark[SHM_STRIPES]; /* it is done with one when all that was in its FIFO then has been read */
+	bool leaks;		    /* chunks may be in nobody's hands */
+	uint64_t leaks_sweep;	    /* when to look for them (again) */
 	bool unverified_told;
 	bool broken;		 /* wrote nonsense: is not read any more */
 	bool adopted;		 /* a predecessor's */
@@ -49,7 +54,8 @@ struct family {
 	uint64_t gone_sweep;	 /* the sweep after which it ends */
 	bool scan_asked_done;	 /* its answer has just ended */
 	uint32_t table_full_told;
-	uint64_t losses_seen, audit_sweep; /* when the slots were last settled because of losses */
+	uint64_t losses_seen, audit_sweep; /* when the slots are settled next because of losses */
+	bool unsettled;			   /* or because a connection ended and its slot says that more was reported */
 	unsigned alive;			   /* answers of the running look-around that name a process */
 
 	struct tap **taps; /* by slot; taps_n of them */

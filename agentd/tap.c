@@ -340,10 +340,35 @@ static bool waits_for_write(const struct tap *t, const struct rec *r, uint64_t s
 	return !ripe || (int32_t)(end - r->begin) < 0;
 }
 
+static bool older(const struct tap *t, const struct rec *r)
+{
+	return (int32_t)(r->gen - t->gen) < 0;
+}
+
+static bool too_much(const struct tap *t)
+{
+	return t->held > TAP_HELD_MAX || sum(t)->held > LANE_HELD_MAX;
+}
+
+/* Early data whose verdict is still to come. */
+static bool waits_for_verdict(const struct tap *t, const struct rec *r)
+{
+	if (!(r->flags & REC_F_EARLY) || t->early_known || t->state != TAP_PAIRED || too_much(t))
+		return false;
+	for (const struct held *h = t->first; h; h = h->next) /* nothing but the end can follow without a verdict */
+		if (h->r.type == REC_CLOSE && h->r.gen == t->gen)
+			return false;
+	return true;
+}
+
 static enum verdict judge_data(struct tap *t, const struct rec *r, uint64_t since_ns, bool ripe, bool last)
 {
 	enum dir d = dir_of(r);
 
+	if (older(t, r)) { /* its connection is over, and what it reported is decided */
+		t->family->lane->late++;
+		return DROP;
+	}
 	if (r->gen != t->gen) {
 		if (!ripe)
 			return WAIT;
@@ -368,13 +393,7 @@ static enum verdict judge_data(struct tap *t, const struct rec *r, uint64_t sinc
 	}
 	if (last)
 		return USE;
-	if (waits_for_write(t, r, since_ns, ripe))
-		return WAIT;
-	if ((r->flags & REC_F_EARLY) && !t->early_known && t->state == TAP_PAIRED && t->first)
-		for (struct held *h = t->first; h; h = h->next) /* nothing but the end can follow without a verdict */
-			if (h->r.type == REC_CLOSE && h->r.gen == t->gen)
-				return USE;
-	return (r->flags & REC_F_EARLY) && !t->early_known && t->state == TAP_PAIRED ? WAIT : USE;
+	return waits_for_write(t, r, since_ns, ripe) || waits_for_verdict(t, r) ? WAIT : USE;
 }
 
 /* May @r be used now? @ripe: all that could be before it has been read. */
@@ -403,6 +422,8 @@ static enum verdict judge(struct tap *t, const struct rec *r, const uint8_t *dat
 		if (t->state == TAP_ASKING)
 			return WAIT;
 		break;
+	case REC_VERDICT: /* its OPEN may still come */
+		return r->gen == t->gen ? USE : ripe ? DROP : WAIT;
 	default:
 		return DROP;
 	}
@@ -429,6 +450,9 @@ static bool use(struct tap *t, const struct rec *r, const uint8_t *data)
 			lost(t, DIR_RX, r->other - t->next[DIR_RX], false);
 		tap_close(t);
 		return true;
+	case REC_VERDICT:
+		take_verdict(t, r);
+		return true;
 	default:
 		return true;
 	}
@@ -441,7 +465,7 @@ void tap_record(struct tap *t, const struct rec *r, const uint8_t *data)
 	if (r->type == REC_DATA) {
 		enum dir d = dir_of(r);
 
-		if (r->gen == t->gen && r->off < t->next[d]) {
+		if (older(t, r) || (r->gen == t->gen && r->off < t->next[d])) {
 			f->lane->late++;
 			return;
 		}
@@ -464,13 +488,17 @@ void tap_record(struct tap *t, const struct rec *r, const uint8_t *data)
 	}
 	if (!t->first && judge(t, r, data, f->lane->now_ns, false, false) == USE && use(t, r, data))
 		return;
-	if (!hold(t, r, data) && r->type == REC_DATA)
-		sum(t)->unpaired += r->len, t->next[dir_of(r)] = r->off + r->len; /* no memory: given up, and said so */
-}
+	if (hold(t, r, data)) {
+		if (too_much(t))
+			(void)tap_run(t); /* not only at the end of a sweep, which may be long */
+	} else if (r->type == REC_DATA) { /* no memory: given up, and said so */
+		enum dir d = dir_of(r);
 
-static bool too_much(const struct tap *t)
-{
-	return t->held > TAP_HELD_MAX || sum(t)->held > LANE_HELD_MAX;
+		if (r->off > t->next[d])
+			lost(t, d, r->off - t->next[d], false);
+		sum(t)->unpaired += r->len;
+		t->next[d] = r->off + r->len;
+	}
 }
 
 bool tap_run(struct tap *t)
@@ -494,8 +522,10 @@ bool tap_run(struct tap *t)
 			sum(t)->taken -= h->r.len; /* decided before, under another name */
 		drop_first(t);
 	}
-	if (last && !t->first && t->state != TAP_CLOSED)
+	if (last && !t->first && t->state != TAP_CLOSED) {
+		f->unsettled = true; /* no CLOSE told what it had reported */
 		tap_close(t);
+	}
 	return !f->lane->stalled;
 }
 
@@ -540,17 +570,23 @@ static void lose_rest(struct tap *t, bool died)
 		if (rep > t->next[d] && rep - t->next[d] < 1ull << 48)
 			lost(t, (enum dir)d, rep - t->next[d], died);
 	}
-	tap_close(t);
 }
 
 void tap_died(struct tap *t)
 {
 	lose_rest(t, true);
+	tap_close(t);
+}
+
+void tap_lose_rest(struct tap *t)
+{
+	lose_rest(t, false);
 }
 
 void tap_over(struct tap *t)
 {
 	lose_rest(t, false);
+	tap_close(t);
 }
 
 void tap_discard(struct tap *t)
@@ -601,9 +637,17 @@ void tap_adopt(struct tap *t)
 	t->adopted = true;
 }
 
+void tap_forget(struct tap *t)
+{
+	while (t->first) {
+		if (t->first->r.type == REC_DATA)
+			sum(t)->taken -= t->first->r.len;
+		drop_first(t);
+	}
+}
+
 void tap_free(struct tap *t)
 {
-	while (t->first)
-		drop_first(t);
+	tap_forget(t);
 	free(t);
 }

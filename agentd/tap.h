@@ -60,7 +60,8 @@ struct tap {
 	uint64_t sock_cookie;
 	uint64_t rechecked; /* after which overrun of destroy events the kernel was asked about it */
 	uint64_t random8;
-	uint64_t audit_rep, audit_sweep; /* what a connection that is over had reported, and when to believe it */
+	uint64_t audit_rep, audit_calls; /* what a slot had reported, in how many calls ... */
+	uint64_t audit_sweep;		 /* ... and when to believe that no record of it will come */
 	uint64_t asked_ns;		 /* when verification began */
 	uint64_t asked_again;		 /* attempts */
 	uint64_t ask_ns;		 /* not again before this */
@@ -118,11 +119,17 @@ void tap_close(struct tap *t);
 /* The process died: what it reported and did not write is lost. */
 void tap_died(struct tap *t);
 
+/* What it reported and did not write is lost, but it goes on. */
+void tap_lose_rest(struct tap *t);
+
 /* The connection is over, its CLOSE was lost, and so is what did not come. */
 void tap_over(struct tap *t);
 
 /* Nothing of what the tap holds or has not read will be forged. */
 void tap_discard(struct tap *t);
+
+/* What waits is not believed any more: as if it had never come. */
+void tap_forget(struct tap *t);
 
 void tap_free(struct tap *t);
 

@@ -326,25 +326,27 @@ int shm_leaks(struct shm_reader *r)
 void shm_trim(struct shm_reader *r)
 {
 	const struct shm *v = &r->v;
-	uint32_t list = UINT32_MAX, chunk;
 	off_t base = (uint8_t *)v->chunk - v->base;
+	uint32_t *mine = malloc(v->chunks * sizeof(*mine)), n = 0;
 
-	/* what we have popped nobody else can pop: the chain runs through private memory */
-	uint32_t *next = malloc(v->chunks * sizeof(*next));
-
-	if (!next || r->fd == -1) {
-		free(next);
+	if (!mine || r->fd == -1) {
+		free(mine);
 		return;
 	}
-	for (uint32_t i = 0; i < v->chunks && (chunk = shm_pop(v, &v->h->free_cold)) != UINT32_MAX; i++) {
-		if (r->touched[chunk] && fallocate(r->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-						   base + (off_t)chunk * SHM_CHUNK, SHM_CHUNK) == 0)
-			r->touched[chunk] = 0;
-		next[chunk] = list;
-		list = chunk;
-	}
-	for (uint32_t i = 0; i < v->chunks && list != UINT32_MAX; i++, list = next[list])
-		if (!push(v, list))
+	while (n < v->chunks && (mine[n] = shm_pop(v, &v->h->free_cold)) != UINT32_MAX)
+		n++;
+	/* at once back what costs no system call: writers must not find the stack empty */
+	for (uint32_t i = n; i-- > 0;)
+		if (!r->touched[mine[i]] && !push(v, mine[i]))
 			r->pushed_back++;
-	free(next);
+	for (uint32_t i = 0; i < n; i++) {
+		if (!r->touched[mine[i]])
+			continue;
+		if (fallocate(r->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, base + (off_t)mine[i] * SHM_CHUNK,
+			      SHM_CHUNK) == 0)
+			r->touched[mine[i]] = 0;
+		if (!push(v, mine[i]))
+			r->pushed_back++;
+	}
+	free(mine);
 }
