@@ -76,6 +76,7 @@ static void test_layout_is_pinned(void **state)
 		AT(shm_header, chunks, 16),
 		AT(shm_header, places, 20),
 		AT(shm_header, family, 24),
+		AT(shm_header, instance, 32),
 		AT(shm_header, limit, 64),
 		AT(shm_header, producers, 68),
 		AT(shm_header, used, 72),
@@ -647,6 +648,7 @@ static void succeed(void)
 	int fd = dup(r.fd);
 
 	shm_reader_fini(&r);
+	assert_int_equal(shm_adopt(&r, fd, 8), -EXDEV);
 	assert_int_equal(shm_adopt(&r, fd, 9), 0);
 }
 
