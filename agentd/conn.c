@@ -10,6 +10,7 @@
 #include "pair.h"
 
 #define BUCKETS 65536u
+#define CREDIT_NS 5000000ull /* without credit, what is due waits so long */
 
 static uint64_t mix(uint64_t h)
 {
@@ -73,9 +74,12 @@ static void arm(struct conn *c)
 
 	if (c->end_ns && c->end_ns < at)
 		at = c->end_ns;
-	if (at == UINT64_MAX || c->armed)
+	if (at == UINT64_MAX || (c->armed && c->armed_ns <= at))
 		return;
+	/* an echo is due long before the keep-alive that the timer may be set to */
+	ev_timer_stop(c->lane->loop, &c->timer);
 	c->armed = true;
+	c->armed_ns = at;
 	ev_timer_set(&c->timer, at > now ? (double)(at - now) / 1e9 : 0, 0);
 	ev_timer_start(c->lane->loop, &c->timer);
 }
@@ -118,8 +122,9 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int events)
 		arm(c);
 		return;
 	}
-	c->armed = true;
-	ev_timer_set(w, 0.005, 0); /* no credit: soon again */
+	c->armed = true; /* no credit: soon again */
+	c->armed_ns = c->lane->now_ns + CREDIT_NS;
+	ev_timer_set(w, CREDIT_NS / 1e9, 0);
 	ev_timer_start(c->lane->loop, w);
 }
 

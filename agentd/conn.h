@@ -39,6 +39,7 @@ struct conn {
 	uint64_t left[2]; /* by its enum dir: connection offset */
 	ev_timer timer;
 	bool armed;
+	uint64_t armed_ns; /* when the timer fires */
 };
 
 /* The connection of @t, whose addresses are verified: found, or made. false: LANE_CONNS_MAX. */
