@@ -26,7 +26,9 @@ class Client:
         self.port = sock.getsockname()[1]
         self.tls = context.wrap_socket(sock, server_hostname="server.example")
         self.write_size = options.write_size
-        if options.nonblocking:
+        # OpenSSL allows one call at a time on a connection, and Python 3.11 does not see to it.
+        self.lock = threading.Lock()
+        if options.nonblocking or options.threads:
             self.tls.setblocking(False)
         # pylint: disable=consider-using-with
         self.tx = open(options.record + ".tx", "wb", buffering=0)
@@ -36,7 +38,8 @@ class Client:
     def patiently(self, call, *args):
         while True:
             try:
-                return call(*args)
+                with self.lock:
+                    return call(*args)
             except ssl.SSLWantReadError:
                 select.select([self.tls], [], [], 60)
             except ssl.SSLWantWriteError:
