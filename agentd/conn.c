@@ -191,12 +191,27 @@ static struct conn *make(struct tap *t, const struct tuple *real)
 	return c;
 }
 
+/* May one more tap of @t's family claim @t's end? A process that says OPEN of the same socket again and again would make
+ * everybody else's way through its bucket long. */
+static bool end_has_place(const struct tap *t)
+{
+	unsigned n = 0;
+
+	for (const struct tap *o = *end_bucket(t->family->lane, &t->e); o && n < CONN_END_TAPS_MAX; o = o->end_next)
+		n += o->family == t->family && endpoint_same(&o->e, &t->e);
+	return n < CONN_END_TAPS_MAX;
+}
+
 bool conn_join(struct tap *t)
 {
 	struct lane *l = t->family->lane;
 	struct tuple real;
 	struct conn *c;
 
+	if (!end_has_place(t)) {
+		l->conns_refused++;
+		return false;
+	}
 	pair_tuple(t, &real);
 	c = find(l, t->random8, &real);
 	if (c && !(t->open.flags & REC_OPEN_CHILD) && !t->adopted && c->left_family == t->family->id &&
@@ -247,15 +262,26 @@ void conn_leave(struct tap *t)
 	arm(c);
 }
 
+static void destroyed(struct tap *t)
+{
+	t->destroyed = true;
+	t->end_sweep = t->family->sweep + 2; /* what was written before is there by then */
+	tap_watch(t);
+}
+
 void conn_destroyed(struct lane *l, const struct endpoint *e, uint64_t sock_cookie)
 {
-	for (struct tap *t = *end_bucket(l, e); t; t = t->end_next) {
-		if (!endpoint_same(&t->e, e) || (sock_cookie && t->sock_cookie && sock_cookie != t->sock_cookie))
-			continue;
-		t->destroyed = true;
-		t->end_sweep = t->family->sweep + 2; /* what was written before is there by then */
-		tap_watch(t);
-	}
+	for (struct tap *t = *end_bucket(l, e); t; t = t->end_next)
+		if (endpoint_same(&t->e, e) &&
+		    (!sock_cookie || !t->sock_cookie || sock_cookie == t->sock_cookie))
+			destroyed(t);
+}
+
+void conn_replaced(struct lane *l, const struct endpoint *e, uint64_t sock_cookie)
+{
+	for (struct tap *t = *end_bucket(l, e); t; t = t->end_next)
+		if (endpoint_same(&t->e, e) && t->sock_cookie && sock_cookie != t->sock_cookie && !t->destroyed)
+			destroyed(t);
 }
 
 /* --- cleartext ------------------------------------------------------------------------------------- */

@@ -18,6 +18,7 @@
 
 #define CONN_LINGER_NS 20000000ull /* a handle may live on after its SSL_free */
 #define CONN_KEEP_NS 2000000000ull /* how long the other end's late tap still finds it */
+#define CONN_END_TAPS_MAX 8u	   /* taps of one family at one end: a parent's, its children's */
 
 struct conn {
 	struct conn *next; /* hash */
@@ -42,7 +43,7 @@ struct conn {
 	uint64_t armed_ns; /* when the timer fires */
 };
 
-/* The connection of @t, whose addresses are verified: found, or made. false: LANE_CONNS_MAX. */
+/* The connection of @t, whose addresses are verified: found, or made. false: LANE_CONNS_MAX, CONN_END_TAPS_MAX. */
 bool conn_join(struct tap *t);
 
 /* Cleartext of @t: @len bytes from connection offset @off.
@@ -68,5 +69,8 @@ void conn_stop(struct lane *l);
 
 /* Paired taps of this endpoint: the kernel has destroyed their socket @sock_cookie. */
 void conn_destroyed(struct lane *l, const struct endpoint *e, uint64_t sock_cookie);
+
+/* This endpoint is socket @sock_cookie's now: those of others have been destroyed. */
+void conn_replaced(struct lane *l, const struct endpoint *e, uint64_t sock_cookie);
 
 #endif

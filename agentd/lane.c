@@ -110,6 +110,8 @@ static void on_helper_event(void *arg, const struct helper_event *e)
 	case HELPER_EXISTS:
 		if (e->result == HELPER_R_GONE)
 			conn_destroyed(l, &e->e, 0);
+		else if (e->result == HELPER_R_LIVE) /* perhaps another one, after a proof that came early */
+			conn_replaced(l, &e->e, e->sock_cookie);
 		break;
 	}
 }
