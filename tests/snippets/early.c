@@ -3,6 +3,7 @@
  * before the handshake is complete), then one whose early data it rejects, so that they are sent again. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/snip.h"
 
@@ -110,6 +111,7 @@ static void client(struct snip *s)
 			request(ssl, "after");
 		while (snip_read(ssl, buf, sizeof(buf)) > 0)
 			;
+		usleep(50000); /* whoever wants to look the socket up has time to */
 		snip_end(ssl);
 	}
 	SSL_SESSION_free(session);

@@ -55,6 +55,7 @@ static void side(struct snip *s)
 			snip_end(mine);
 		}
 		exchange(s, ssl, 9);
+		usleep(50000); /* whoever wants to look the socket up has time to */
 		snip_end(ssl);
 		_exit(0);
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Both directions at once over non-blocking sockets with small buffers: WANT_READ and WANT_WRITE retries.
+ * Nobody reads before its first WANT_WRITE, so that both see one.
  * ARGs: bytes each way (4 MiB), 1 = SSL_MODE_ENABLE_PARTIAL_WRITE (0), bytes per SSL_write (100000) */
 #include <fcntl.h>
 #include <poll.h>
@@ -14,7 +15,7 @@
 static void side(struct snip *s)
 {
 	size_t total = (size_t)snip_arg(s, 0, 4 << 20), per = (size_t)snip_arg(s, 2, 100000), out = 0, in = 0;
-	bool is_server = s->listener != -1;
+	bool is_server = s->listener != -1, stuck = false;
 	uint8_t *tx = snip_bytes(is_server, total), *want = snip_bytes(!is_server, total), *rx = malloc(total + 1);
 	SSL_CTX *ctx = snip_ctx(s);
 	int fd = snip_tcp(s), small = 100000, less_small = 200000;
@@ -42,7 +43,10 @@ static void side(struct snip *s)
 				p.events |= POLLOUT;
 			else
 				snip_die("SSL_write");
-			if (r > 0)
+			if (r <= 0 && !stuck && is_server)
+				usleep(200000); /* nobody reads meanwhile: the client gets stuck too */
+			stuck |= r <= 0;
+			if (r > 0 || !stuck)
 				continue;
 		}
 		r = in < total ? snip_read(ssl, rx + in, total - in) : -1;

@@ -132,3 +132,22 @@ def test_program_without_tls_keeps_nothing_of_us(agentd, net, scratch):
     plain = run([snippet("plain_tcp")], ns=net.server, env=environment())
     tapped = run([snippet("plain_tcp")], ns=net.server, env=agent.env())
     assert (tapped.stdout, tapped.stderr) == (plain.stdout, plain.stderr)
+
+
+@pytest.mark.parametrize("how", ["records", "headers", "socket", "address"])
+def test_hostile_producer_ends_only_its_own_session(how, agentd, net, scratch):
+    path = os.path.join(scratch, "forged.pcapng")
+    agent = agentd("-I", "any", "-D", "-w", path, asan=True)
+    liar = snippet("hostile_producer")
+    args = ["127.0.0.1", "22", "127.0.0.1", "4444"] if how == "address" else ["4"]
+    done = run([liar, how, *args], ns=net.server, env=agent.env(), timeout=60)
+    if how != "socket":
+        assert int(done.stdout.split()[1]) >= 1, done.stdout
+    if how == "address":
+        assert agent.wait_quiet()["unverified"] > 0
+    # an honest program is served as ever
+    pair = Pair("halfclose", [], net, os.path.join(scratch, "after"), ("server",), agent)
+    assert pair.outcome["server"][0] == 0
+    (said, times), = pair.streams("server").items()
+    agent.stop()
+    assert times == 1 and [(f.stream(0), f.stream(1)) for f in capture.flows(path).values()] == [said]

@@ -44,7 +44,7 @@ SSL_CTX *snip_ctx(const struct snip *s);
 int snip_tcp(const struct snip *s);			   /* connect or accept one */
 SSL *snip_ssl(const struct snip *s, SSL_CTX *ctx, int fd); /* handshake done; fd belongs to it */
 SSL *snip_new(const struct snip *s, SSL_CTX *ctx, int fd); /* without a handshake */
-void snip_again(const struct snip *s, SSL *ssl); /* the handle begins another connection: save it apart */
+void snip_again(const struct snip *s, SSL *ssl);	   /* the handle begins another connection: save it apart */
 void snip_handshake(const struct snip *s, SSL *ssl);
 void snip_end(SSL *ssl); /* SSL_shutdown, SSL_free, close */
 void snip_close(int fd); /* shutdown, read to the end, close */
