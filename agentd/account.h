@@ -2,7 +2,7 @@
 /* account.h - every byte of cleartext that the TLS libraries reported, by what became of it.
  *
  *   reported  = decided + pending
- *   decided   = taken + pool_full + stripes_busy + died + sendfile
+ *   decided   = taken + pool_full + stripes_busy + no_slot + died + sendfile + predecessor
  *   taken     = forged_in + held + duplicate + unpaired + unverified + not_tcp + denied + early_rejected
  *   forged_in = forged + resync + queued
  *
@@ -17,6 +17,7 @@
 	X(taken)                                                                                      \
 	X(pool_full)	  /* no chunk was free: agentd did not keep up, or its sink gave no credit */ \
 	X(stripes_busy)	  /* no stripe was free */                                                    \
+	X(no_slot)	  /* their connection found no place in the table */                          \
 	X(died)		  /* reported by a process that was killed before the record was out */       \
 	X(sendfile)	  /* sent from a file: the application never held it */                       \
 	X(predecessor)	  /* taken by an agentd that was killed before it forged them */              \

@@ -3,6 +3,7 @@
 #include "family.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,7 +14,9 @@
 #include "tap.h"
 
 #define DISCARD_MAX (1u << 22) /* records of one stripe that are given up: more than any pool holds */
-#define RECORDS_MAX 4096u      /* of one stripe in one sweep */
+#define RECORDS_MAX 4096u      /* of one stripe in one sweep ... */
+#define BYTES_MAX (16u << 20)  /* ... with so many bytes, or the whole pool's */
+#define STEPS_MAX (1u << 18)   /* of one family in one sweep, to put records that wait into order */
 #define QUIET_SWEEPS 4096u     /* without a record: a stripe gives its chunk back */
 #define TRIM_SWEEPS 32768u     /* how often memory is given back */
 
@@ -164,13 +167,13 @@ int family_adopt(struct lane *l, int fd, const struct helper_id *file, const str
 	return 0;
 }
 
-/* Which producers can still write? Those of processes that are not known to be dead. */
+/* Can this producer still write? Not if its process is known to be dead. */
 static bool producer_dead(const struct family *f, uint16_t producer)
 {
-	int32_t pid = producer && producer <= 512 ? atomic_load(&f->r.v.h->pid[producer - 1]) : 0;
-	bool dead = false;
+	int32_t pid = producer && producer <= SHM_PRODUCERS ? atomic_load(&f->r.v.pid[producer - 1]) : 0;
+	bool dead = pid < 0;
 
-	for (unsigned i = 0; i < f->member_n; i++)
+	for (unsigned i = 0; i < f->member_n && pid > 0; i++)
 		if (f->member[i]->ns_pid == pid) {
 			if (!f->member[i]->dead_sweep || f->member[i]->dead_sweep > f->sweep)
 				return false;
@@ -277,6 +280,41 @@ static bool free_stripes(struct family *f)
 	return all;
 }
 
+/* What dead processes left. Returns false if some of it still waits to be read. */
+static bool settle(struct family *f)
+{
+	bool stripes = free_stripes(f);
+
+	return audit(f) && stripes;
+}
+
+#define CHILDREN_NS 1000000000ull /* how often children are looked at that nobody introduced */
+
+/* Children that died before they were met: in one round they are marked, in the next, when all that they wrote has
+ * been read, they are buried, and their number is free. Pids mean something to us only in our own pid namespace. */
+static void look_at_children(struct family *f)
+{
+	uint32_t n = f->producers_seen < SHM_PRODUCERS ? f->producers_seen : SHM_PRODUCERS;
+	bool marked = false;
+
+	if (f->broken || n <= 1 || f->lane->now_ns < f->children_ns || f->sweep < f->children_sweep)
+		return;
+	f->children_ns = f->lane->now_ns + CHILDREN_NS;
+	f->children_sweep = f->sweep + 2;
+	for (uint32_t i = 0; i < n && !marked; i++)
+		marked = atomic_load_explicit(&f->r.v.pid[i], memory_order_relaxed) < 0;
+	if (marked && !settle(f))
+		return;
+	for (uint32_t i = 0; i < n; i++) {
+		int32_t pid = atomic_load_explicit(&f->r.v.pid[i], memory_order_relaxed);
+
+		if (pid < 0)
+			atomic_store(&f->r.v.pid[i], 0);
+		else if (pid > 0 && f->own_pidns && kill(pid, 0) == -1 && errno == ESRCH)
+			atomic_store(&f->r.v.pid[i], -pid);
+	}
+}
+
 #define LEAKS_SWEEPS 64u /* looking for leaks holds up writers for some microseconds, and may have to be tried again */
 
 /* Chunks that a dead process had in hand come back. */
@@ -301,7 +339,7 @@ uint64_t family_reported(struct family *f)
 			n += !f->broken && rep > t->next[d] && rep - t->next[d] < 1ull << 48 ? rep : t->next[d];
 		}
 	}
-	return n - f->before;
+	return n - f->before + f->no_slot;
 }
 
 static void end(struct family *f)
@@ -313,6 +351,7 @@ static void end(struct family *f)
 		if (f->taps[i])
 			tap_close(f->taps[i]);
 	l->ended_reported += family_reported(f);
+	tap_untell(f);
 	for (uint32_t i = 0; i < f->taps_n; i++)
 		if (f->taps[i])
 			tap_free(f->taps[i]);
@@ -363,10 +402,11 @@ static void distrust(struct family *f)
 static unsigned sweep_stripe(struct family *f, unsigned stripe, bool *ret_whole)
 {
 	struct lane *l = f->lane;
+	uint64_t pool = (uint64_t)f->r.v.chunks * SHM_CHUNK, bytes = 0;
 	unsigned n;
-	int got = 0;
+	int got = 1; /* until it says that it has no more */
 
-	for (n = 0; n < RECORDS_MAX; n++) {
+	for (n = 0; n < RECORDS_MAX && bytes < BYTES_MAX && bytes < pool && f->steps < STEPS_MAX; n++) {
 		struct rec r;
 		const uint8_t *data;
 		struct tap *t;
@@ -376,19 +416,25 @@ static unsigned sweep_stripe(struct family *f, unsigned stripe, bool *ret_whole)
 		got = shm_next(&f->r, stripe, &r, &data);
 		if (got != 1)
 			break;
-		t = r.slot < f->r.v.places ? tap_get(f, r.slot) : NULL;
+		t = r.slot < f->r.limit ? tap_get(f, r.slot) : NULL; /* we raise the limit before anybody uses it */
 		if (!t) {
 			got = -EBADMSG;
 			break;
 		}
-		if (r.type != REC_HOLE)
+		bytes += REC_HEAD;
+		if (r.type != REC_HOLE) {
 			memcpy(l->copy, data, r.len); /* once: from here on nobody else can change it */
+			bytes += r.len;
+		}
 		shm_done(&f->r, stripe);
-		tap_record(t, &r, l->copy);
+		if (!tap_record(t, &r, l->copy)) {
+			got = -EBADMSG;
+			break;
+		}
 	}
 	if (got < 0)
 		distrust(f);
-	*ret_whole = got == 0 && n < RECORDS_MAX;
+	*ret_whole = got == 0;
 	return n;
 }
 
@@ -422,6 +468,7 @@ unsigned family_sweep(struct family *f)
 		for (unsigned i = 0; i < SHM_STRIPES; i++)
 			f->mark[i] = atomic_load_explicit(&f->r.v.stripe[i].tail, memory_order_relaxed);
 	}
+	f->steps = 0;
 	f->left &= used; /* a stripe without a chunk has nothing to say */
 	for (unsigned i = 0; i < SHM_STRIPES && !f->broken; i++) {
 		unsigned got;
@@ -446,15 +493,14 @@ unsigned family_sweep(struct family *f)
 	return n;
 }
 
-/* Raise the table's limit when it gets crowded. */
+/* Raise the table's limit before it gets crowded: two buckets of a quarter-full table are hardly ever both full. */
 static void grow(struct family *f)
 {
-	uint32_t limit = f->r.limit;
+	uint32_t limit = f->r.limit, full = atomic_load_explicit(&f->r.v.h->table_full, memory_order_relaxed);
 
-	if (!atomic_load_explicit(&f->r.v.h->table_full, memory_order_relaxed) || limit >= f->r.v.places ||
-	    f->table_full_told == atomic_load_explicit(&f->r.v.h->table_full, memory_order_relaxed))
+	if (limit >= f->r.v.places || (full == f->table_full_told && f->taps_used < limit / 4))
 		return;
-	f->table_full_told = atomic_load_explicit(&f->r.v.h->table_full, memory_order_relaxed);
+	f->table_full_told = full;
 	f->r.limit = limit * 2;
 	atomic_store_explicit(&f->r.v.h->limit, f->r.limit, memory_order_release);
 }
@@ -462,7 +508,7 @@ static void grow(struct family *f)
 bool family_tend(struct family *f)
 {
 	bool died = false;
-	uint64_t losses;
+	uint64_t losses, no_slot;
 	uint32_t producers = atomic_load_explicit(&f->r.v.h->producers, memory_order_relaxed);
 
 	if (producers != f->producers_seen) {
@@ -471,6 +517,12 @@ bool family_tend(struct family *f)
 	}
 	grow(f);
 	find_leaks(f);
+	look_at_children(f);
+	no_slot = atomic_load_explicit(&f->r.v.h->lost_slot, memory_order_relaxed);
+	if (no_slot > f->no_slot && no_slot - f->no_slot < 1ull << 48) {
+		f->lane->sum.no_slot += no_slot - f->no_slot;
+		f->no_slot = no_slot;
+	}
 	if (f->sweep % TRIM_SWEEPS == TRIM_SWEEPS - 1)
 		shm_trim(&f->r);
 	if (f->gone && f->sweep >= f->gone_sweep && (f->broken || audit(f))) {
@@ -489,7 +541,7 @@ bool family_tend(struct family *f)
 		died |= f->member[i]->dead_sweep && f->member[i]->dead_sweep <= f->sweep;
 	if (!died || f->orphan)
 		return true;
-	if (!f->broken && !(free_stripes(f) & audit(f)))
+	if (!f->broken && !settle(f))
 		return true; /* records wait: again after the next sweep */
 	for (unsigned i = 0; i < f->member_n;) {
 		struct member *m = f->member[i];

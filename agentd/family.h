@@ -40,9 +40,12 @@ struct family {
 	uint64_t sweep; /* complete sweeps so far: all that was published before one began was read before it ended */
 	bool sweeping;	/* one is under way: a stripe may be too full to be read in one go */
 	uint64_t left;	/* stripes that it has not done with */
-	uint32_t mark[SHM_STRIPES]; /* it is done with one when all that was in its FIFO then has been read */
-	bool leaks;		    /* chunks may be in nobody's hands */
-	uint64_t leaks_sweep;	    /* when to look for them (again) */
+	uint32_t mark[SHM_STRIPES];	      /* it is done with one when all that was in its FIFO then has been read */
+	bool leaks;			      /* chunks may be in nobody's hands */
+	uint64_t leaks_sweep;		      /* when to look for them (again) */
+	bool own_pidns;			      /* its processes call themselves what we call them */
+	uint64_t children_ns, children_sweep; /* when to look for dead children again */
+	uint64_t no_slot;		      /* of header.lost_slot: told to the lane */
 	bool unverified_told;
 	bool broken;		 /* wrote nonsense: is not read any more */
 	bool adopted;		 /* a predecessor's */
@@ -60,7 +63,10 @@ struct family {
 
 	struct tap **taps; /* by slot; taps_n of them */
 	uint32_t taps_n;
+	uint32_t taps_used;  /* slots that were ever in use */
 	struct tap *waiting; /* taps with records that could not be used yet */
+	uint64_t held_mem;   /* memory of these */
+	unsigned steps;	     /* of this sweep, to find places for them */
 
 	struct member **member; /* member_n of them */
 	unsigned member_n, member_cap;

@@ -92,6 +92,8 @@ static void on_helper_event(void *arg, const struct helper_event *e)
 				size_t n = 0;
 
 				f->member[i]->p.start_time = e->p.start_time;
+				f->member[i]->ns_pid = e->ns_pid;
+				f->own_pidns = e->ns_pid == e->p.pid;
 				for (; e->exe[n] && n < sizeof(f->member[i]->exe) - 1; n++)
 					to[n] = e->exe[n] >= ' ' && e->exe[n] <= '~' && e->exe[n] != '"' &&
 								e->exe[n] != '\\'

@@ -25,8 +25,8 @@ static struct equations equations_of(struct lane *l)
 {
 	struct equations e;
 
-	e.decided = l->sum.taken + l->sum.pool_full + l->sum.stripes_busy + l->sum.died + l->sum.sendfile +
-		    l->sum.predecessor;
+	e.decided = l->sum.taken + l->sum.pool_full + l->sum.stripes_busy + l->sum.no_slot + l->sum.died +
+		    l->sum.sendfile + l->sum.predecessor;
 	e.reported = l->ended_reported;
 	for (struct family *f = l->families; f; f = f->next)
 		e.reported += family_reported(f);
@@ -115,6 +115,7 @@ static void text(struct status *s, FILE *to)
 	line(to, "= taken", a->taken, "");
 	line(to, "+ pool_full", a->pool_full, "lost: agentd did not keep up, or its sink gave no credit");
 	line(to, "+ stripes_busy", a->stripes_busy, "lost: too many threads wrote at once");
+	line(to, "+ no_slot", a->no_slot, "lost: too many connections in one process");
 	line(to, "+ died", a->died, "lost: the process was killed before it was written");
 	line(to, "+ sendfile", a->sendfile, "sent from files: the application never held it");
 	line(to, "+ predecessor", a->predecessor, "lost: an agentd was killed");

@@ -32,6 +32,7 @@ enum rec_type {
 #define REC_F_REJECTED 0x0010u	/* VERDICT: the server refused the early data */
 #define REC_F_FREE 0x0020u	/* CLOSE: the handle was freed or cleared; else only shut down by this side */
 
+#define REC_OFF_BITS 48 /* offsets are smaller: 256 TiB */
 #define REC_HEAD 48
 #define REC_ALIGN(n) (((n) + 7u) & ~7u)
 
@@ -42,7 +43,8 @@ struct rec {
 	uint32_t slot;	/* which connection slot */
 	uint32_t gen;	/* and which use of it */
 	uint64_t off;	/* of the first byte, in its direction */
-	uint64_t other; /* offset reached in the other direction: when a read returned, when a write began */
+	uint64_t other; /* offset reached in the other direction by calls that were over: when a read returned, when
+			 * a write began */
 	uint32_t begin; /* IN_FLIGHT: the slot's begin count of TX as the read saw it */
 	uint32_t producer;
 	uint64_t pad;

@@ -18,7 +18,7 @@
 /* --- layout -------------------------------------------------------------------------------------- */
 
 struct layout {
-	size_t bucket, slot, fact, stripe, fifo, next, chunk, end;
+	size_t pid, bucket, slot, fact, stripe, fifo, next, chunk, end;
 	uint32_t fifo_entries;
 };
 
@@ -39,7 +39,8 @@ static struct layout layout(uint32_t chunks, uint32_t places)
 
 	while (l.fifo_entries < chunks)
 		l.fifo_entries *= 2;
-	l.bucket = PAGE;
+	l.pid = PAGE;
+	l.bucket = l.pid + page_up(SHM_PRODUCERS * sizeof(int32_t));
 	l.slot = l.bucket + page_up((size_t)places * sizeof(uint64_t));
 	l.fact = l.slot + page_up((size_t)places * sizeof(struct shm_slot));
 	l.stripe = l.fact + page_up((size_t)places * sizeof(struct shm_fact));
@@ -76,6 +77,7 @@ int shm_view(struct shm *v, void *base, size_t size)
 	v->places = places;
 	v->fifo_mask = l.fifo_entries - 1;
 	v->h = h;
+	v->pid = (void *)(v->base + l.pid);
 	v->bucket = (void *)(v->base + l.bucket);
 	v->slot = (void *)(v->base + l.slot);
 	v->fact = (void *)(v->base + l.fact);
@@ -122,6 +124,7 @@ static uint64_t key_of(uint16_t producer, const void *handle)
 
 static uint32_t hash_of(uint64_t key)
 {
+	key ^= key >> 32; /* the producer, too, chooses the bucket: forked children use the same addresses */
 	return (uint32_t)((key * 0x9e3779b97f4a7c15ull) >> 32);
 }
 
@@ -161,16 +164,20 @@ struct shm_slot *shm_find(const struct shm *v, uint16_t producer, const void *ha
 	return NULL;
 }
 
-/* Two threads may meet a new handle at once: of two places with one key the first one counts. Each has stored
- * its own before it looks for the other's, both in the one order of seq_cst. */
-static struct shm_slot *first_of(const struct shm *v, uint64_t key, uint32_t bucket, struct shm_slot *own)
+/* Make the place ready for its next use, while nobody can find it. */
+static void slot_begin(struct shm_slot *s, uint16_t producer)
 {
-	struct shm_slot *s = find_in(v, key, bucket);
-
-	if (!s || s == own)
-		return NULL;
-	store_rel(&v->bucket[own - v->slot], 0);
-	return s;
+	for (unsigned d = 0; d < 2; d++) {
+		store(&s->base[d], load(&s->rep[d]));
+		store(&s->done[d], load(&s->rep[d]));
+		store(&s->start[d], 0);
+		store(&s->begin[d], 0);
+		store(&s->end[d], 0);
+	}
+	store(&s->random8, 0);
+	store(&s->producer, producer);
+	store(&s->state, 0);
+	store_rel(&s->gen, load(&s->gen) + 1);
 }
 
 struct shm_slot *shm_insert(const struct shm *v, uint16_t producer, const void *handle)
@@ -180,37 +187,38 @@ struct shm_slot *shm_insert(const struct shm *v, uint16_t producer, const void *
 
 	for (unsigned k = 0; k < 2; k++, b ^= 1)
 		for (unsigned i = 0; i < 8; i++) {
+			_Atomic uint64_t *place = &v->bucket[b * 8 + i];
+			struct shm_slot *s = &v->slot[b * 8 + i], *first;
 			uint64_t none = 0;
-			struct shm_slot *s = &v->slot[b * 8 + i], *other;
 
-			if (load(&v->bucket[b * 8 + i]) ||
-			    !atomic_compare_exchange_strong_explicit(&v->bucket[b * 8 + i], &none, key,
-								     memory_order_seq_cst, memory_order_relaxed))
+			if (load(place) ||
+			    !atomic_compare_exchange_strong_explicit(place, &none, SHM_BUSY_KEY, memory_order_acquire,
+								     memory_order_relaxed))
 				continue;
-			other = first_of(v, key, n, s);
-			if (other)
-				return other;
-			for (unsigned d = 0; d < 2; d++) {
-				store(&s->base[d], load(&s->rep[d]));
-				store(&s->start[d], 0);
-				store(&s->begin[d], 0);
-				store(&s->end[d], 0);
+			slot_begin(s, producer);
+			/* two threads may meet a new handle at once: of two places with one key the first counts */
+			(void)atomic_exchange_explicit(place, key, memory_order_seq_cst);
+			first = find_in(v, key, n);
+			if (first && first != s) {
+				store_rel(place, 0);
+				return first;
 			}
-			store(&s->random8, 0);
-			store(&s->producer, producer);
-			store(&s->state, 0);
-			store_rel(&s->gen, load(&s->gen) + 1);
 			return s;
 		}
 	atomic_fetch_add_explicit(&v->h->table_full, 1, memory_order_relaxed);
 	return NULL;
 }
 
+bool shm_holds(const struct shm *v, const struct shm_slot *s, uint16_t producer, const void *handle)
+{
+	return load_acq(&v->bucket[s - v->slot]) == key_of(producer, handle);
+}
+
 void shm_remove(const struct shm *v, uint16_t producer, const void *handle)
 {
-	struct shm_slot *s = shm_find(v, producer, handle);
+	struct shm_slot *s;
 
-	if (s)
+	for (unsigned i = 0; i < 2 && (s = shm_find(v, producer, handle)) != NULL; i++)
 		store_rel(&v->bucket[s - v->slot], 0);
 }
 
@@ -218,14 +226,23 @@ uint16_t shm_producer(const struct shm *v, int32_t pid)
 {
 	uint32_t n = load(&v->h->producers);
 
-	do {
-		if (n >= SHM_PRODUCERS)
-			return 0;
-	} while (!atomic_compare_exchange_weak_explicit(&v->h->producers, &n, n + 1, memory_order_relaxed,
-							memory_order_relaxed));
-	if (n < sizeof(v->h->pid) / sizeof(v->h->pid[0]))
-		store_rel(&v->h->pid[n], pid);
-	return (uint16_t)(n + 1);
+	while (n < SHM_PRODUCERS)
+		if (atomic_compare_exchange_weak_explicit(&v->h->producers, &n, n + 1, memory_order_relaxed,
+							  memory_order_relaxed)) {
+			store_rel(&v->pid[n], pid);
+			return (uint16_t)(n + 1);
+		}
+	n = hash_of((uint32_t)pid) % SHM_PRODUCERS;
+	for (unsigned i = 0; i < SHM_RECYCLE; i++, n = (n + 1) % SHM_PRODUCERS) {
+		int32_t none = 0;
+
+		if (load(&v->pid[n]) == 0 &&
+		    atomic_compare_exchange_strong_explicit(&v->pid[n], &none, pid, memory_order_acq_rel,
+							    memory_order_relaxed))
+			return (uint16_t)(n + 1);
+	}
+	atomic_fetch_add_explicit(&v->h->no_producer, 1, memory_order_relaxed);
+	return 0;
 }
 
 /* --- producer: records --------------------------------------------------------------------------- */

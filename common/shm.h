@@ -5,7 +5,7 @@
  *
  * One sealed sparse memfd; each region begins on a page:
  *
- *   | header 4 KiB | buckets 8 B each | slots 128 B each | facts 160 B each | stripes | FIFOs | free list |
+ *   | header 4 KiB | pids 4 B each | buckets 8 B each | slots 192 B each | facts 160 B each | stripes | FIFOs | free list |
  *   | chunks 64 KiB each |
  *
  * - A *bucket* is a cache line of 8 keys; the key in place i of bucket b belongs to slot 8b+i.
@@ -51,9 +51,10 @@
 #define SHM_CHUNKS_MIN 4u
 #define SHM_CHUNKS_MAX 65536u
 #define SHM_PLACES_MIN 4096u
-#define SHM_PLACES_MAX 131072u
+#define SHM_PLACES_MAX 65536u
 #define SHM_CONSUMER 0xffffu  /* lock word: agentd holds the stripe */
-#define SHM_PRODUCERS 0xfff0u /* producer numbers are 1 .. this; later children pass through */
+#define SHM_PRODUCERS 0xfff0u /* producer numbers are 1 .. this; those of the dead are given out again */
+#define SHM_RECYCLE 4096u     /* of them are looked at to find a dead one */
 #define SHM_NAME "tlstap"     /* memfd name: /proc/PID/maps shows "/memfd:tlstap" */
 
 struct shm_header {
@@ -77,38 +78,41 @@ struct shm_header {
 	_Atomic uint64_t free_cold;
 	uint8_t pad3[56];
 	/* losses, bytes */
-	_Atomic uint64_t lost_full; /* no chunk was free */
-	_Atomic uint64_t lost_busy; /* no stripe was free */
-	uint8_t pad4[48];
-	/* pids of producers as they see themselves, for the first ones; 0: not yet */
-	_Atomic int32_t pid[512];
+	_Atomic uint64_t lost_full;   /* no chunk was free */
+	_Atomic uint64_t lost_busy;   /* no stripe was free */
+	_Atomic uint64_t lost_slot;   /* of connections that found no slot: no slot counts these */
+	_Atomic uint32_t no_producer; /* children that found no number: they pass through */
+	uint8_t pad4[36];
 };
 static_assert(offsetof(struct shm_header, limit) == 64, "layout");
 static_assert(offsetof(struct shm_header, free_hot) == 128, "layout");
 static_assert(offsetof(struct shm_header, lost_full) == 256, "layout");
-static_assert(offsetof(struct shm_header, pid) == 320, "layout");
 static_assert(sizeof(struct shm_header) <= 4096, "layout");
 
 struct shm_slot {
 	/* the writer's line */
-	_Atomic uint64_t rep[2]; /* by enum dir: bytes reported, all uses of the slot; stored after the real call */
-	_Atomic uint32_t begin[2], end[2]; /* a call is inside the TLS library while begin != end */
+	_Atomic uint64_t rep[2];  /* by enum dir: bytes reported, all uses of the slot; stored after the real call */
+	_Atomic uint64_t done[2]; /* rep as of the last call that is over: its record is out, or lost */
+	_Atomic uint32_t begin[2], end[2]; /* a call is inside the TLS library, or not yet over, while they differ */
 	_Atomic uint64_t random8;	   /* first 8 bytes of the client random, 0: not known yet */
 	_Atomic uint32_t gen;		   /* counts the uses */
 	_Atomic uint16_t producer;
-	_Atomic uint16_t state;	  /* SHM_SLOT_* */
-	_Atomic uint64_t base[2]; /* rep when this use began */
+	_Atomic uint16_t state; /* SHM_SLOT_* */
 	/* agentd's line: what its successor must know */
 	_Atomic uint64_t taken[2];     /* slot offset up to which it has taken or given up */
 	_Atomic uint64_t accounted[2]; /* of those: forged, dropped, lost: decided for good */
+	_Atomic uint64_t shown[2];     /* connection offset that was forged, from whichever end's tap */
 	_Atomic uint32_t seq[2];       /* sequence numbers at the IDS, by enum side; valid while flow_open */
 	_Atomic uint32_t inc;	       /* incarnation last opened */
 	_Atomic uint32_t flow_open;
 	/* the writer's again, but seldom used */
+	_Atomic uint64_t base[2];  /* rep when this use began */
 	_Atomic uint64_t start[2]; /* connection offset where this use began: of a parent's connection, or 0 */
+	uint8_t pad[32];
 };
-static_assert(sizeof(struct shm_slot) == 128, "layout");
+static_assert(sizeof(struct shm_slot) == 192, "layout");
 static_assert(offsetof(struct shm_slot, taken) == 64, "layout");
+static_assert(offsetof(struct shm_slot, base) == 128, "layout");
 
 /* What agentd knows of the slot's present connection, for its successor. Written by agentd only; since
  * any process of the family could write it too, the successor verifies it anew. */
@@ -153,7 +157,8 @@ struct shm {
 	size_t size;
 	uint32_t chunks, places, fifo_mask;
 	struct shm_header *h;
-	_Atomic uint64_t *bucket;  /* places keys */
+	_Atomic int32_t *pid;	   /* SHM_PRODUCERS: as the process sees itself; < 0: agentd found it dead; 0: free */
+	_Atomic uint64_t *bucket;  /* places keys; SHM_BUSY_KEY while a slot is being made ready */
 	struct shm_slot *slot;	   /* places */
 	struct shm_fact *fact;	   /* places */
 	struct shm_stripe *stripe; /* SHM_STRIPES */
@@ -178,7 +183,9 @@ uint32_t shm_pop(const struct shm *v, _Atomic uint64_t *stack);
 
 enum shm_why { SHM_FULL, SHM_BUSY };
 
-/* Take a producer number and leave @pid with it. Returns 0 if there is none left. */
+#define SHM_BUSY_KEY 1u
+
+/* Take a producer number and leave @pid with it. Returns 0 if there is none left (counted in the header). */
 uint16_t shm_producer(const struct shm *v, int32_t pid);
 
 /* Find the slot of @handle, or NULL. */
@@ -187,6 +194,9 @@ struct shm_slot *shm_find(const struct shm *v, uint16_t producer, const void *ha
 /* Give @handle a slot, which begins at the offsets where its last use ended. NULL: none is free
  * (counted in header.table_full). The caller knows that shm_find() found none. */
 struct shm_slot *shm_insert(const struct shm *v, uint16_t producer, const void *handle);
+
+/* Is @s still @handle's? It is not after another thread has freed the handle. */
+bool shm_holds(const struct shm *v, const struct shm_slot *s, uint16_t producer, const void *handle);
 
 /* The handle is about to be freed: let go of its slot. */
 void shm_remove(const struct shm *v, uint16_t producer, const void *handle);

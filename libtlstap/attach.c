@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -32,7 +33,10 @@ bool attach_may_ask = true;
 int32_t attach_pid;
 
 /* A page of this process alone: a child, however it was made, finds zeroes here (madvise(2)). */
+#define NO_PRODUCER 0x80000000u /* in it: there was no number for this child */
 static _Atomic uint32_t *own_page;
+static int busy_fd[2] = {-1, -1}; /* what an attach holds right now */
+static pid_t busy_pid;
 static uint16_t last_producer; /* what the process that attached, or a parent, had: copied by fork */
 
 /* Programs that install a system call filter of their own which kills on surprise, or whose ways we
@@ -53,34 +57,38 @@ static bool is_confined(void)
 	return false;
 }
 
-/* Is a seccomp filter in force? Unknown counts as yes. */
-static __attribute__((noinline)) bool is_filtered(void)
+/* Is a seccomp filter in force, or memory locked (our mapping would be, too)? Unknown counts as yes. */
+static __attribute__((noinline)) bool is_restricted(void)
 {
 	char buf[512];
-	const char *p;
-	bool filtered = true;
+	bool free_of_filter = false, unlocked = false;
 	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
 	ssize_t n;
 	size_t have = 0;
 
 	if (fd == -1)
 		return true;
-	/* the line stands somewhere behind the first 512 bytes: keep the end of what was read */
+	/* the lines stand in different blocks: keep the end of what was read */
 	while ((n = read(fd, buf + have, sizeof(buf) - 1 - have)) > 0) {
 		have += (size_t)n;
 		buf[have] = '\0';
-		p = strstr(buf, "\nSeccomp:");
-		if (p && strchr(p + 1, '\n')) {
-			filtered = strncmp(p, "\nSeccomp:\t0\n", 12) != 0;
-			break;
-		}
+		free_of_filter |= strstr(buf, "\nSeccomp:\t0\n") != NULL;
+		unlocked |= strstr(buf, "\nVmLck:\t       0 kB\n") != NULL;
 		if (have > 64) {
 			memmove(buf, buf + have - 64, 64);
 			have = 64;
 		}
 	}
 	(void)close(fd);
-	return filtered;
+	return !free_of_filter || !unlocked;
+}
+
+/* The mapping must not take what little address space the program has been given. */
+static bool is_cramped(void)
+{
+	struct rlimit r;
+
+	return getrlimit(RLIMIT_AS, &r) == 0 && r.rlim_cur != RLIM_INFINITY;
 }
 
 /* Paths of the socket and of the presence page beside it. */
@@ -247,7 +255,7 @@ static __attribute__((noinline)) bool attach_now(void)
 	int s, fd = -1;
 	bool ok;
 
-	if (!paths(&addr, page, sizeof(page)) || !present(page) || is_filtered())
+	if (!paths(&addr, page, sizeof(page)) || !present(page) || is_cramped() || is_restricted())
 		return false;
 	own = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (own == MAP_FAILED)
@@ -255,11 +263,14 @@ static __attribute__((noinline)) bool attach_now(void)
 	ok = madvise(own, 4096, MADV_WIPEONFORK) == 0; /* Linux 4.14 */
 	s = ok ? above_standard(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) : -1;
 	if (s != -1) {
+		busy_fd[0] = s;
 		if (connect(s, (struct sockaddr *)&addr, sizeof(addr)) == 0)
-			fd = request(s, &size);
+			fd = busy_fd[1] = request(s, &size);
+		busy_fd[0] = -1;
 		(void)close(s);
 	}
 	ok = fd != -1 && map(fd, size);
+	busy_fd[1] = -1;
 	if (fd != -1)
 		(void)close(fd);
 	if (!ok) {
@@ -281,6 +292,7 @@ static void attach(void)
 
 	if (!atomic_compare_exchange_strong(&attach_state, &untried, ATTACH_BUSY))
 		return;
+	busy_pid = getpid();
 	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old_cancel);
 	(void)sigfillset(&all);
 	(void)sigprocmask(SIG_SETMASK, &all, &old);
@@ -291,9 +303,22 @@ static void attach(void)
 	errno = err;
 }
 
+/* We are the child of a process that was forked in the middle of its attach. */
+static void give_up_inherited(void)
+{
+	for (unsigned i = 0; i < 2; i++)
+		if (busy_fd[i] != -1)
+			(void)close(busy_fd[i]);
+	atomic_store(&attach_state, ATTACH_OFF);
+}
+
 void attach_late(void)
 {
-	if (atomic_load_explicit(&attach_state, memory_order_relaxed) != ATTACH_UNTRIED)
+	int state = atomic_load_explicit(&attach_state, memory_order_relaxed);
+
+	if (state == ATTACH_BUSY && busy_pid && busy_pid != getpid())
+		give_up_inherited();
+	if (state != ATTACH_UNTRIED)
 		return;
 	if (getauxval(AT_SECURE) || is_confined())
 		atomic_store(&attach_state, ATTACH_OFF);
@@ -303,12 +328,14 @@ void attach_late(void)
 
 static __attribute__((constructor)) void on_load(void)
 {
+	bool tls = resolve_learn();
+
 	if (getauxval(AT_SECURE)) {
 		atomic_store(&attach_state, ATTACH_OFF);
 		return;
 	}
 	attach_may_ask = !is_confined();
-	if (resolve_has_tls())
+	if (tls)
 		attach();
 }
 
@@ -316,18 +343,22 @@ uint16_t attach_producer(uint16_t *ret_parent)
 {
 	uint32_t n = atomic_load_explicit(own_page, memory_order_acquire), none = 0;
 
-	*ret_parent = n >> 16;
+	*ret_parent = (uint16_t)(n >> 16);
 	if (__builtin_expect(n != 0, 1))
-		return (uint16_t)n;
+		return n == NO_PRODUCER ? 0 : (uint16_t)n;
 	/* a child's first call; its parent's number came with the copied memory */
 	attach_pid = getpid();
 	n = shm_producer(&attach_shm, attach_pid);
-	if (!n)
+	if (!n) { /* said once: no system call per call for ever */
+		atomic_store(own_page, NO_PRODUCER);
 		return 0;
+	}
 	n |= (uint32_t)last_producer << 16;
 	if (!atomic_compare_exchange_strong(own_page, &none, n))
 		n = none; /* another thread of ours was quicker */
-	*ret_parent = n >> 16;
+	if (n == NO_PRODUCER)
+		return 0;
+	*ret_parent = (uint16_t)(n >> 16);
 	last_producer = (uint16_t)n;
 	return (uint16_t)n;
 }

@@ -121,6 +121,12 @@ static void init_rec(struct rec *r, const struct shm_slot *s, enum rec_type type
 	r->producer = load(&s->producer);
 }
 
+static void count_lost(enum shm_why why, uint64_t n)
+{
+	atomic_fetch_add_explicit(why == SHM_FULL ? &attach_shm.h->lost_full : &attach_shm.h->lost_busy, n,
+				  memory_order_relaxed);
+}
+
 static bool append(const struct rec *r, const void *data)
 {
 	enum shm_why why;
@@ -128,9 +134,8 @@ static bool append(const struct rec *r, const void *data)
 
 	if (shm_append(&attach_shm, (uint16_t)r->producer, hint(), r, data, &why, &done))
 		return true;
-	if (r->type == REC_DATA)
-		atomic_fetch_add_explicit(why == SHM_FULL ? &attach_shm.h->lost_full : &attach_shm.h->lost_busy,
-					  r->len - done, memory_order_relaxed);
+	if (r->type == REC_DATA || r->type == REC_HOLE)
+		count_lost(why, r->len - done);
 	return false;
 }
 
@@ -250,9 +255,9 @@ static bool nested(const struct call *c, uintptr_t frame)
 void tap_enter(struct call *c, SSL *ssl, enum dir dir, const void *ra, const char *name)
 {
 	uintptr_t frame = (uintptr_t)c;
-	struct site site = resolve(ra, name);
+	struct site site = resolve(ra, name, ssl);
 
-	if (atomic_load_explicit(&attach_state, memory_order_relaxed) == ATTACH_UNTRIED)
+	if (atomic_load_explicit(&attach_state, memory_order_relaxed) < ATTACH_DONE)
 		attach_late();
 	c->lib = site.lib;
 	c->real = site.real;
@@ -270,21 +275,16 @@ void tap_enter(struct call *c, SSL *ssl, enum dir dir, const void *ra, const cha
 	in_frame = frame;
 	c->slot = shm_find(&attach_shm, c->producer, ssl);
 	if (!c->slot) {
-		/* a plugin may have been replaced since this call site was seen */
-		site = resolve_again(ra, name);
-		if (site.lib)
-			c->lib = site.lib;
-		if (c->lib->SSL_is_init_finished && c->lib->SSL_is_init_finished(ssl) && (c->slot = make_slot(c)))
-			say_open(
-				c,
-				c->slot); /* before the first byte: agentd has the whole exchange to look the socket up */
+		/* before the first byte: agentd has the whole exchange to look the socket up */
+		if (finished(c->lib, ssl) && (c->slot = make_slot(c)))
+			say_open(c, c->slot);
 	} else if (load(&c->slot->state) & SHM_SLOT_EARLY) {
 		say_verdict(c, c->slot);
 	} else if (!(load(&c->slot->state) & SHM_SLOT_OPENED) && finished(c->lib, ssl)) {
 		say_open(c, c->slot);
 	}
 	if (c->slot) {
-		c->other = load(&c->slot->rep[!dir]);
+		c->other = load_acq(&c->slot->done[!dir]);
 		store_rel(&c->slot->begin[dir], load(&c->slot->end[dir]) + 1);
 	}
 }
@@ -296,6 +296,10 @@ static struct shm_slot *count(struct call *c, struct rec *r, size_t n, uint16_t 
 	enum dir dir = c->dir;
 	uint64_t r8;
 
+	if (s && !shm_holds(&attach_shm, s, c->producer, c->ssl))
+		s = c->slot = NULL; /* another thread let go of the handle while we were inside */
+	if (!s)
+		s = shm_find(&attach_shm, c->producer, c->ssl);
 	if (!s)
 		s = make_slot(c);
 	else if (random8(c->lib, c->ssl, &r8) && r8 != load(&s->random8)) {
@@ -304,10 +308,11 @@ static struct shm_slot *count(struct call *c, struct rec *r, size_t n, uint16_t 
 		else
 			store(&s->random8, r8);
 	}
-	if (!s)
+	if (!s) {
+		atomic_fetch_add_explicit(&attach_shm.h->lost_slot, n, memory_order_relaxed);
 		return NULL;
+	}
 	init_rec(r, s, REC_DATA);
-	r->len = (uint32_t)n;
 	r->off = load(&s->rep[dir]);
 	r->flags = flags;
 	if (dir == DIR_RX) {
@@ -318,9 +323,9 @@ static struct shm_slot *count(struct call *c, struct rec *r, size_t n, uint16_t 
 			r->flags |= REC_F_IN_FLIGHT;
 			r->begin = begin;
 		}
-		r->other = load_acq(&s->rep[DIR_TX]);
+		r->other = load_acq(&s->done[DIR_TX]);
 	} else {
-		r->other = c->slot ? c->other : load(&s->rep[DIR_RX]);
+		r->other = c->slot ? c->other : load_acq(&s->done[DIR_RX]);
 	}
 	store_rel(&s->rep[dir], r->off + n); /* first the count, then the copy */
 	if (flags & REC_F_EARLY)
@@ -334,14 +339,37 @@ static struct shm_slot *count(struct call *c, struct rec *r, size_t n, uint16_t 
 
 static void leave(struct call *c, struct shm_slot *s)
 {
-	if (s)
+	if (s && shm_holds(&attach_shm, s, c->producer, c->ssl)) {
+		store_rel(&s->done[c->dir], load(&s->rep[c->dir]));
 		store_rel(&s->end[c->dir], load(&s->begin[c->dir]));
+	}
 	in_ssl = c->outer_ssl;
 	in_frame = c->outer_frame;
 }
 
+#define PIECE_MAX (1u << 30) /* a record's length is a 32-bit number, and a call's may be larger */
+
+/* The records of @n bytes at r->off; @buf NULL: they were never in memory. */
+static void write_records(const struct shm_slot *s, struct rec *r, const void *buf, size_t n)
+{
+	bool opened = load(&s->state) & SHM_SLOT_OPENED;
+
+	while (n) {
+		r->len = (uint32_t)(n < PIECE_MAX ? n : PIECE_MAX);
+		if (opened)
+			(void)append(r, buf);
+		else
+			count_lost(SHM_FULL, r->len);
+		n -= r->len;
+		r->off += r->len;
+		r->flags |= REC_F_CONT;
+		buf = buf ? (const uint8_t *)buf + r->len : NULL;
+	}
+}
+
 /* Not inlined: a program that switches stacks inside the real call may come back on another thread. */
-__attribute__((noinline)) void tap_leave(struct call *c, const void *buf, size_t n, uint16_t flags)
+static __attribute__((noinline)) void finish(struct call *c, enum rec_type type, const void *buf, size_t n,
+					     uint16_t flags)
 {
 	struct shm_slot *s = c->slot;
 	struct rec r;
@@ -350,28 +378,22 @@ __attribute__((noinline)) void tap_leave(struct call *c, const void *buf, size_t
 		return;
 	if (n) {
 		s = count(c, &r, n, flags);
-		if (s && (load(&s->state) & SHM_SLOT_OPENED))
-			(void)append(&r, buf);
-		else if (s)
-			atomic_fetch_add_explicit(&attach_shm.h->lost_full, n, memory_order_relaxed);
+		if (s) {
+			r.type = (uint16_t)type;
+			write_records(s, &r, buf, n);
+		}
 	}
 	leave(c, s);
 }
 
-__attribute__((noinline)) void tap_hole(struct call *c, size_t n)
+void tap_leave(struct call *c, const void *buf, size_t n, uint16_t flags)
 {
-	struct shm_slot *s = c->slot;
-	struct rec r;
+	finish(c, REC_DATA, buf, n, flags);
+}
 
-	if (!c->ssl)
-		return;
-	if (n) {
-		s = count(c, &r, n, 0);
-		r.type = REC_HOLE;
-		if (s)
-			(void)append(&r, NULL);
-	}
-	leave(c, s);
+void tap_hole(struct call *c, size_t n)
+{
+	finish(c, REC_HOLE, NULL, n, 0);
 }
 
 __attribute__((noinline)) void tap_socket(const struct tls_lib *lib, SSL *ssl)
@@ -382,7 +404,7 @@ __attribute__((noinline)) void tap_socket(const struct tls_lib *lib, SSL *ssl)
 	struct rec r;
 	int err = errno;
 
-	if (atomic_load_explicit(&attach_state, memory_order_relaxed) == ATTACH_UNTRIED)
+	if (atomic_load_explicit(&attach_state, memory_order_relaxed) < ATTACH_DONE)
 		attach_late();
 	if (!lib || !ssl || !attach_on() || !(c.producer = attach_producer(&c.parent)))
 		return;

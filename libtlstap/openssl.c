@@ -92,7 +92,7 @@ ssize_t SSL_sendfile(SSL *ssl, int fd, off_t offset, size_t size, int flags)
 #define HANDSHAKE(name)                                                            \
 	int name(SSL *ssl)                                                         \
 	{                                                                          \
-		struct site s = resolve(HERE, __func__);                           \
+		struct site s = resolve(HERE, __func__, ssl);                      \
 		int (*real)(SSL *) = s.lib ? s.lib->name : (int (*)(SSL *))s.real; \
                                                                                    \
 		tap_socket(s.lib, ssl);                                            \
@@ -104,7 +104,7 @@ HANDSHAKE(SSL_accept)
 
 int SSL_shutdown(SSL *ssl)
 {
-	struct site s = resolve(HERE, __func__);
+	struct site s = resolve(HERE, __func__, ssl);
 	int (*real)(SSL *) = s.lib ? s.lib->SSL_shutdown : (int (*)(SSL *))s.real;
 	int ret = real ? real(ssl) : -1;
 
@@ -114,7 +114,7 @@ int SSL_shutdown(SSL *ssl)
 
 void SSL_free(SSL *ssl)
 {
-	struct site s = resolve(HERE, __func__);
+	struct site s = resolve(HERE, __func__, ssl);
 	void (*real)(SSL *) = s.lib ? s.lib->SSL_free : (void (*)(SSL *))s.real;
 
 	tap_close(s.lib, ssl, true); /* before its address can be somebody else's */
@@ -124,7 +124,7 @@ void SSL_free(SSL *ssl)
 
 int SSL_clear(SSL *ssl)
 {
-	struct site s = resolve(HERE, __func__);
+	struct site s = resolve(HERE, __func__, ssl);
 	int (*real)(SSL *) = s.lib ? s.lib->SSL_clear : (int (*)(SSL *))s.real;
 
 	if (!s.internal) /* the library clears its handle when a first handshake begins */

@@ -5,6 +5,7 @@
 
 #include <dlfcn.h>
 #include <elf.h>
+#include <errno.h>
 #include <link.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -27,14 +28,19 @@ __asm__(".symver old_dlsym, dlsym@" OLDEST);
 __asm__(".symver old_dlvsym, dlvsym@" OLDEST);
 __asm__(".symver old_dlclose, dlclose@" OLDEST);
 
-#define LIBS 32u   /* TLS library objects in one process */
+#define LIBS 32u /* TLS library objects in one process */
+#define WORDS \
+	4u /* of a handle that may point to its method table: the 1st in BoringSSL, the 2nd in OpenSSL 1.1 to 3.1
+		    * and LibreSSL, the 3rd and 4th since OpenSSL 3.2 */
 #define SITES 256u /* call sites remembered; a power of two */
 
 static struct tls_lib libs[LIBS]; /* two threads that meet one library at once may each add it: harmless */
 static _Atomic uint32_t libs_n;	  /* entries given out */
 static _Atomic bool libs_ready[LIBS];
 
-/* return address << 8 | internal << 7 | library + 1: one word, so that it is never torn */
+static uintptr_t self_lo, self_hi; /* where libtlstap is mapped; set in the constructor */
+
+/* Call sites whose handles do not tell their owner: return address << 8 | library + 1, one word, never torn. */
 static _Atomic uint64_t sites[SITES];
 
 /* --- objects ------------------------------------------------------------------------------------- */
@@ -92,23 +98,11 @@ static struct object object_at(const void *addr)
 	return o;
 }
 
-static const char *base_name(const char *path)
+static bool is_tls_name(const char *path)
 {
-	const char *slash = strrchr(path, '/');
+	const char *slash = path ? strrchr(path, '/') : NULL;
 
-	return slash ? slash + 1 : path;
-}
-
-static int on_tls_name(struct dl_phdr_info *info, size_t size, void *arg)
-{
-	(void)size;
-	(void)arg;
-	return info->dlpi_name && strncmp(base_name(info->dlpi_name), "libssl", 6) == 0;
-}
-
-bool resolve_has_tls(void)
-{
-	return dl_iterate_phdr(on_tls_name, NULL) != 0;
+	return path && strncmp(slash ? slash + 1 : path, "libssl", 6) == 0;
 }
 
 /* --- the version that a module asks for ------------------------------------------------------------ */
@@ -116,7 +110,8 @@ bool resolve_has_tls(void)
 /* Where a dynamic entry points: glibc relocates some in place, others not. */
 static uintptr_t dyn_ptr(const struct object *o, uintptr_t p)
 {
-	return p < o->lo ? p + o->base : p;
+	p = p < o->lo ? p + o->base : p;
+	return p >= o->lo && p < o->hi ? p : 0; /* nowhere else */
 }
 
 struct dynamic {
@@ -151,16 +146,20 @@ static bool dynamic_of(const struct object *o, struct dynamic *ret)
 			ret->need_n = d->d_un.d_val;
 			break;
 		case DT_HASH: /* nbucket, nchain: nchain is the number of symbols */
-			ret->undefined = ((const uint32_t *)p)[1];
+			if (p)
+				ret->undefined = ((const uint32_t *)p)[1];
 			break;
 		case DT_GNU_HASH: /* nbuckets, symoffset: what is before it is undefined */
-			if (!ret->undefined)
+			if (p && !ret->undefined)
 				ret->undefined = ((const uint32_t *)p)[1];
 			break;
 		default:
 			break;
 		}
 	}
+	/* where nothing is exported the hash says 1; the strings usually stand behind the symbols */
+	if (ret->undefined <= 1 && ret->str > (const char *)ret->sym)
+		ret->undefined = (size_t)(ret->str - (const char *)ret->sym) / sizeof(*ret->sym);
 	return ret->sym && ret->str && ret->versym && ret->need && ret->undefined;
 }
 
@@ -197,34 +196,10 @@ static const char *wanted_version(const struct object *o, const char *name)
 
 /* --- libraries ------------------------------------------------------------------------------------- */
 
-struct search {
-	const char *name;
-	uintptr_t self; /* our own base */
-	void *sym;
-};
-
-static int on_exporter(struct dl_phdr_info *info, size_t size, void *arg)
-{
-	struct search *s = arg;
-	void *h;
-
-	(void)size;
-	if (s->sym || info->dlpi_addr == s->self || !info->dlpi_name || !*info->dlpi_name)
-		return 0;
-	if (on_tls_name(info, size, NULL)) {
-		h = old_dlopen(info->dlpi_name, RTLD_LAZY | RTLD_NOLOAD);
-		s->sym = h ? old_dlsym(h, s->name) : NULL;
-		if (h)
-			(void)old_dlclose(h);
-	}
-	return 0;
-}
-
 /* The real @name for a caller in @from, as the dynamic linker would have bound it. */
 static void *bind(const struct object *from, const char *name)
 {
 	const char *version = from->found ? wanted_version(from, name) : NULL;
-	struct search s = {.name = name};
 	void *sym, *h;
 
 	sym = version ? old_dlvsym(RTLD_NEXT, name, version) : old_dlsym(RTLD_NEXT, name);
@@ -241,11 +216,6 @@ static void *bind(const struct object *from, const char *name)
 	}
 	if (!sym)
 		sym = old_dlsym(RTLD_NEXT, name);
-	if (!sym) { /* a caller whose libraries come from the one that loaded it */
-		s.self = object_at((const void *)resolve).base;
-		(void)dl_iterate_phdr(on_exporter, &s);
-		sym = s.sym;
-	}
 	return sym;
 }
 
@@ -257,70 +227,159 @@ static void fill(struct tls_lib *lib, void *h)
 	OPENSSL_ASKS(FILL_ASK)
 }
 
-/* The entry of the library object that holds @sym, made if it is new. It is never unloaded again: its
- * functions may be called from what we remember. NULL: no room, or the program itself. */
-static const struct tls_lib *lib_of(void *sym)
+static const struct tls_lib *known(uintptr_t lo)
 {
-	struct object o = object_at(sym);
+	for (uint32_t i = 0; i < LIBS; i++)
+		if (atomic_load_explicit(&libs_ready[i], memory_order_acquire) && libs[i].lo == lo)
+			return &libs[i];
+	return NULL;
+}
+
+/* The entry of library object @o, made if it is new. The object is never unloaded again: its functions may be called
+ * from what we remember. NULL: no room, or the program itself. */
+static const struct tls_lib *lib_of(const struct object *o)
+{
+	const struct tls_lib *lib = o->found ? known(o->lo) : NULL;
+	struct tls_lib fresh = {.lo = o->lo, .hi = o->hi};
 	uint32_t n;
 	void *h;
 
-	for (uint32_t i = 0; i < LIBS; i++)
-		if (atomic_load_explicit(&libs_ready[i], memory_order_acquire) && libs[i].lo == o.lo)
-			return &libs[i];
-	if (!o.found || !*o.name || atomic_load_explicit(&libs_n, memory_order_relaxed) >= LIBS)
-		return NULL;
-	h = old_dlopen(o.name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+	if (lib || !o->found || !*o->name)
+		return lib;
+	h = old_dlopen(o->name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
 	if (!h)
 		return NULL;
+	fill(&fresh, h);
+	lib = known(o->lo); /* another thread may have been quicker */
+	if (lib || atomic_load_explicit(&libs_n, memory_order_relaxed) >= LIBS)
+		return lib;
 	n = atomic_fetch_add_explicit(&libs_n, 1, memory_order_relaxed);
 	if (n >= LIBS)
 		return NULL;
-	libs[n].lo = o.lo;
-	libs[n].hi = o.hi;
-	fill(&libs[n], h);
+	libs[n] = fresh;
 	atomic_store_explicit(&libs_ready[n], true, memory_order_release);
 	return &libs[n];
 }
 
-/* --- call sites ------------------------------------------------------------------------------------ */
+/* --- learning -------------------------------------------------------------------------------------- */
+
+struct nth {
+	unsigned n;
+	char name[256]; /* a copy: the linker's own may go with its object */
+	struct object o;
+};
+
+/* No call of the linker in here: it holds a lock that dlopen() takes after another one. */
+static int on_nth_tls(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	struct nth *nth = arg;
+
+	(void)size;
+	if (!is_tls_name(info->dlpi_name) || strlen(info->dlpi_name) >= sizeof(nth->name) || nth->n-- > 0)
+		return 0;
+	(void)extent(info, &nth->o);
+	nth->o.base = info->dlpi_addr;
+	nth->o.found = true;
+	strcpy(nth->name, info->dlpi_name);
+	return 1;
+}
+
+static __attribute__((noinline)) bool learn_nth(unsigned n)
+{
+	struct nth nth = {.n = n};
+
+	if (!dl_iterate_phdr(on_nth_tls, &nth))
+		return false;
+	nth.o.name = nth.name;
+	(void)lib_of(&nth.o);
+	return true;
+}
+
+bool resolve_learn(void)
+{
+	unsigned n = 0;
+
+	if (!self_lo) {
+		struct object self = object_at((const void *)resolve);
+
+		self_hi = self.hi;
+		self_lo = self.lo;
+	}
+	if (!old_dlsym || !old_dlopen || !old_dlvsym || !old_dlclose)
+		return false;
+	while (n < LIBS && learn_nth(n))
+		n++;
+	return n > 0;
+}
+
+/* --- calls ----------------------------------------------------------------------------------------- */
+
+static inline bool inside(const struct tls_lib *lib, uintptr_t p)
+{
+	return p >= lib->lo && p < lib->hi;
+}
+
+/* The library that made @ssl, of those we know. */
+static inline const struct tls_lib *owner(const SSL *ssl)
+{
+	const uintptr_t *word = (const void *)ssl;
+
+	for (uint32_t i = 0; i < LIBS && atomic_load_explicit(&libs_ready[i], memory_order_acquire); i++)
+		for (unsigned k = 0; k < WORDS; k++)
+			if (inside(&libs[i], word[k]))
+				return &libs[i];
+	return NULL;
+}
+
+static inline struct site reaches(const struct tls_lib *lib, const void *ra)
+{
+	uintptr_t p = (uintptr_t)ra;
+
+	return (struct site){.lib = lib, .internal = inside(lib, p) || (p >= self_lo && p < self_hi)};
+}
 
 static _Atomic uint64_t *site_of(uintptr_t ra)
 {
 	return &sites[(ra ^ ra >> 8 ^ ra >> 16) & (SITES - 1)];
 }
 
-static __attribute__((noinline)) struct site find(const void *ra, const char *name)
+/* Ask the dynamic linker. */
+static __attribute__((noinline)) struct site find(const void *ra, const char *name, const SSL *ssl)
 {
-	struct object from = object_at(ra);
-	struct object self = object_at((const void *)resolve);
 	struct site ret = {.lib = NULL};
-	uint64_t word;
-	void *sym;
+	const struct tls_lib *lib;
+	struct object from, at;
+	int err = errno;
 
-	if (!old_dlsym || !old_dlopen || !old_dlvsym)
-		return ret;
-	sym = bind(&from, name);
-	ret.real = sym;
-	ret.lib = sym ? lib_of(sym) : NULL;
-	if (!ret.lib)
-		return ret;
-	ret.internal = from.found && (from.base == self.base || from.lo == ret.lib->lo);
-	word = (uint64_t)(uintptr_t)ra << 8 | (ret.internal ? 0x80u : 0) | (uint64_t)(ret.lib - libs + 1);
-	atomic_store_explicit(site_of((uintptr_t)ra), word, memory_order_release);
+	(void)resolve_learn();
+	lib = ssl ? owner(ssl) : atomic_load_explicit(&libs_ready[0], memory_order_acquire) ? &libs[0] : NULL;
+	if (!lib && old_dlsym && old_dlopen && old_dlvsym && old_dlclose) {
+		from = object_at(ra);
+		ret.real = bind(&from, name);
+		at = object_at(ret.real);
+		lib = ret.real ? lib_of(&at) : NULL;
+		if (lib) {
+			ret = reaches(lib, ra);
+			atomic_store_explicit(site_of((uintptr_t)ra),
+					      (uint64_t)(uintptr_t)ra << 8 | (uint64_t)(lib - libs + 1),
+					      memory_order_release);
+		}
+	} else if (lib) {
+		ret = reaches(lib, ra);
+	}
+	errno = err;
 	return ret;
 }
 
-struct site resolve(const void *ra, const char *name)
+struct site resolve(const void *ra, const char *name, const SSL *ssl)
 {
-	uint64_t word = atomic_load_explicit(site_of((uintptr_t)ra), memory_order_acquire);
+	const struct tls_lib *lib = ssl ? owner(ssl) : NULL;
+	uint64_t word;
 
-	if (__builtin_expect(word >> 8 == ((uint64_t)(uintptr_t)ra & 0xffffffffffffffull) && (word & 0x7f), 1))
-		return (struct site){.lib = &libs[(word & 0x7f) - 1], .internal = word & 0x80};
-	return find(ra, name);
-}
-
-struct site resolve_again(const void *ra, const char *name)
-{
-	return find(ra, name);
+	if (__builtin_expect(lib != NULL, 1))
+		return reaches(lib, ra);
+	word = atomic_load_explicit(site_of((uintptr_t)ra), memory_order_acquire);
+	if (word >> 8 == ((uint64_t)(uintptr_t)ra & 0xffffffffffffffull) && (word & 0xff))
+		return reaches(&libs[(word & 0xff) - 1], ra);
+	return find(ra, name, ssl);
 }

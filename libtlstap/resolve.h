@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* resolve.h - the real functions behind a call: which TLS library would the caller have reached?
+/* resolve.h - the real functions behind a call: those of the TLS library that owns the handle.
  *
- * RTLD_NEXT alone does not tell: it is NULL for users that loaded their library RTLD_LOCAL, and wrong
- * for one of them when a process holds two. We repeat what the dynamic linker did for the caller: global
- * scope first, with the symbol version that the caller's module asks for, then the caller's own
- * libraries (ld.so(8), dlsym(3), dlvsym(3)). The answer is remembered per call site.
+ * A handle names its owner itself: one of its first words points to its method table, which lies inside the library
+ * that made it. So a call needs no dynamic linker, whose locks a plugin's constructor, a dlopen() in another thread or
+ * a fork at the wrong moment may hold. Only a handle of a library that we have not met asks it, once: for all TLS
+ * libraries that are mapped by now, and, should none of them own it (a layout unknown to us), for what the dynamic
+ * linker would have bound for this caller (ld.so(8), dlvsym(3)); that is remembered per call site.
  *
- * Any thread. The first call of a call site takes the dynamic linker's lock, as dlsym() does. */
+ * Any thread. Leaves errno alone. */
 #ifndef TLSTAP_RESOLVE_H
 #define TLSTAP_RESOLVE_H
 
@@ -15,7 +16,7 @@
 
 #include "hooks.h"
 
-/* What a call site reaches. */
+/* What a call reaches. */
 struct site {
 	const struct tls_lib *lib; /* NULL: only the function is known, or not even that */
 	void *real;		   /* the function, where lib is NULL; NULL: there is none */
@@ -23,14 +24,11 @@ struct site {
 };
 
 /* @ra    return address of the hook
- * @name  the hooked function's name */
-struct site resolve(const void *ra, const char *name);
+ * @name  the hooked function's name
+ * @ssl   the handle; NULL: any library will do */
+struct site resolve(const void *ra, const char *name, const SSL *ssl);
 
-/* As resolve(), but past what is remembered: for the first call on a handle, when a plugin may have been
- * unloaded and another stands in its place. */
-struct site resolve_again(const void *ra, const char *name);
-
-/* Is an object mapped whose file name says that it is a TLS library we stand in front of? */
-bool resolve_has_tls(void);
+/* Learn the TLS libraries that are mapped now, by their file names. Returns whether there is one. */
+bool resolve_learn(void);
 
 #endif

@@ -8,7 +8,7 @@ from proc import Daemon, environment, program, run, wait_for
 # left = sum of right, in bytes of cleartext
 AGENT_EQUATIONS = {
     "reported": ("decided", "pending"),
-    "decided": ("taken", "pool_full", "stripes_busy", "died", "sendfile"),
+    "decided": ("taken", "pool_full", "stripes_busy", "no_slot", "died", "sendfile", "predecessor"),
     "taken": ("forged_in", "held", "duplicate", "unpaired", "unverified", "not_tcp", "denied", "early_rejected"),
     "forged_in": ("forged", "resync", "queued"),
     "forged": ("acked", "in_flight", "backlog", "unknown"),

@@ -270,7 +270,7 @@ static void answer(void)
 static void balanced(bool rest)
 {
 	const struct account *a = &lane.sum;
-	uint64_t decided = a->taken + a->pool_full + a->stripes_busy + a->died + a->sendfile + a->predecessor;
+	uint64_t decided = a->taken + a->pool_full + a->stripes_busy + a->no_slot + a->died + a->sendfile + a->predecessor;
 	uint64_t reported = lane.ended_reported;
 
 	for (struct family *f = lane.families; f; f = f->next)

@@ -86,23 +86,26 @@ static void test_layout_is_pinned(void **state)
 		AT(shm_header, free_cold, 192),
 		AT(shm_header, lost_full, 256),
 		AT(shm_header, lost_busy, 264),
-		AT(shm_header, pid, 320),
-		SIZE(shm_header, 2368),
+		AT(shm_header, lost_slot, 272),
+		AT(shm_header, no_producer, 280),
+		SIZE(shm_header, 320),
 		AT(shm_slot, rep, 0),
-		AT(shm_slot, begin, 16),
-		AT(shm_slot, end, 24),
-		AT(shm_slot, random8, 32),
-		AT(shm_slot, gen, 40),
-		AT(shm_slot, producer, 44),
-		AT(shm_slot, state, 46),
-		AT(shm_slot, base, 48),
+		AT(shm_slot, done, 16),
+		AT(shm_slot, begin, 32),
+		AT(shm_slot, end, 40),
+		AT(shm_slot, random8, 48),
+		AT(shm_slot, gen, 56),
+		AT(shm_slot, producer, 60),
+		AT(shm_slot, state, 62),
 		AT(shm_slot, taken, 64),
 		AT(shm_slot, accounted, 80),
-		AT(shm_slot, seq, 96),
-		AT(shm_slot, inc, 104),
-		AT(shm_slot, flow_open, 108),
-		AT(shm_slot, start, 112),
-		SIZE(shm_slot, 128),
+		AT(shm_slot, shown, 96),
+		AT(shm_slot, seq, 112),
+		AT(shm_slot, inc, 120),
+		AT(shm_slot, flow_open, 124),
+		AT(shm_slot, base, 128),
+		AT(shm_slot, start, 144),
+		SIZE(shm_slot, 192),
 		AT(shm_fact, gen, 0),
 		AT(shm_fact, open, 8),
 		SIZE(shm_fact, 160),
@@ -297,15 +300,17 @@ static void test_producer_numbers_end(void **state)
 	start(8);
 	assert_int_equal(shm_producer(&w, 100), 1);
 	assert_int_equal(shm_producer(&w, 101), 2);
-	assert_true(load(&w.h->pid[0]) == 100 && load(&w.h->pid[1]) == 101);
-	store(&w.h->producers, 511);
-	assert_int_equal(shm_producer(&w, 102), 512);
-	assert_int_equal(load(&w.h->pid[511]), 102);
-	assert_int_equal(shm_producer(&w, 103), 513);
+	assert_true(load(&w.pid[0]) == 100 && load(&w.pid[1]) == 101);
 	store(&w.h->producers, SHM_PRODUCERS - 1);
+	for (unsigned i = 2; i < SHM_PRODUCERS; i++)
+		store(&w.pid[i], 7);
 	assert_int_equal(shm_producer(&w, 104), SHM_PRODUCERS);
-	assert_int_equal(shm_producer(&w, 105), 0);
-	assert_int_equal(shm_producer(&w, 106), 0);
+	assert_int_equal(shm_producer(&w, 105), 0); /* all are alive, as far as is known */
+	assert_int_equal(load(&w.h->no_producer), 1);
+	for (unsigned i = 999; i < SHM_PRODUCERS; i += 1000)
+		store(&w.pid[i], 0); /* agentd buried these */
+	assert_int_equal(shm_producer(&w, 106) % 1000, 0);
+	assert_int_equal(load(&w.h->no_producer), 1);
 	stop();
 }
 
