@@ -4,11 +4,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,10 +19,17 @@
 #include "common/sock.h"
 #include "family.h"
 
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77 /* Linux 6.5 */
+#endif
+
 struct guest {
 	struct attach *attach;
-	int fd; /* -1: free */
+	int fd;	   /* -1: free */
+	int pidfd; /* of who connected */
 	pid_t pid;
+	uid_t uid;
+	uint64_t number; /* in the order in which they came */
 	ev_io io;
 	ev_timer deadline;
 };
@@ -29,6 +39,7 @@ static void dismiss(struct guest *g)
 	ev_io_stop(g->attach->lane->loop, &g->io);
 	ev_timer_stop(g->attach->lane->loop, &g->deadline);
 	close(g->fd);
+	close(g->pidfd);
 	g->fd = -1;
 	g->attach->guests--;
 }
@@ -40,16 +51,63 @@ static void on_deadline(struct ev_loop *loop, ev_timer *w, int events)
 	dismiss(w->data);
 }
 
+/* One line per user and minute: who is refused can try again as often as he likes. */
+static void warn_refused(struct attach *a, const struct guest *g, int err)
+{
+	double now = ev_now(a->lane->loop);
+	struct warned *w = &a->warned[0];
+
+	for (unsigned i = 0; i < ATTACH_WARNED && w->uid != g->uid; i++)
+		if (a->warned[i].uid == g->uid || a->warned[i].until < w->until)
+			w = &a->warned[i];
+	if (w->uid == g->uid && now < w->until) {
+		w->count++;
+		return;
+	}
+	if (w->uid != g->uid)
+		*w = (struct warned){.uid = g->uid};
+	log_warn_errno("attach", -err, "no mapping for process %d of user %u (%" PRIu64 " more since the last line)",
+		       (int)g->pid, (unsigned)g->uid, w->count);
+	w->until = now + ATTACH_WARN_S;
+	w->count = 0;
+}
+
+static bool has_died(const struct guest *g)
+{
+	struct pollfd p = {.fd = g->pidfd, .events = POLLIN};
+
+	return poll(&p, 1, 0) != 0;
+}
+
+static int make_family(struct guest *g, struct family **ret)
+{
+	struct attach *a = g->attach;
+	int err = family_may(a->lane, g->pid, g->uid);
+
+	if (err) {
+		a->limited++;
+		return err;
+	}
+	err = family_new(a->lane, a->chunks, g->pid, ret);
+	if (err)
+		return err;
+	(*ret)->uid = g->uid;
+	if (!has_died(g)) /* then the family's descriptor, opened later by number, is of the same process */
+		return 0;
+	family_drop(*ret);
+	return -ESRCH;
+}
+
 static void grant(struct guest *g)
 {
 	struct attach *a = g->attach;
 	struct attach_reply reply = {.magic = ATTACH_MAGIC, .abi = ATTACH_ABI};
 	struct family *f;
-	int err = family_new(a->lane, a->chunks, g->pid, &f);
+	int err = make_family(g, &f);
 
 	if (err) {
 		a->refused++;
-		log_warn_errno("attach", -err, "no mapping for process %d", (int)g->pid);
+		warn_refused(a, g, err);
 		(void)sock_send_fd(g->fd, &reply, sizeof(reply), -1);
 		return;
 	}
@@ -60,22 +118,21 @@ static void grant(struct guest *g)
 		family_drop(f);
 		return;
 	}
+	family_moved(f, g->pid);
 	a->attached++;
 	log_debug("attach", "process %d", (int)g->pid);
 	lane_wake(a->lane);
 }
 
-static void on_guest(struct ev_loop *loop, ev_io *w, int events)
+/* Hear what @g asks for. Returns false if it has said nothing yet; else it has left. */
+static bool serve(struct guest *g)
 {
-	struct guest *g = w->data;
 	struct attach_request req;
 	int passed = -1;
 	ssize_t n = sock_recv_fd(g->fd, &req, sizeof(req), &passed);
 
-	(void)loop;
-	(void)events;
 	if (n == -EAGAIN || n == -EINTR)
-		return;
+		return false;
 	if (passed != -1)
 		close(passed); /* nobody has reason to send one */
 	if (n == (ssize_t)sizeof(req) && passed == -1 && req.magic == ATTACH_MAGIC && req.abi == ATTACH_ABI)
@@ -83,6 +140,81 @@ static void on_guest(struct ev_loop *loop, ev_io *w, int events)
 	else if (n != 0)
 		g->attach->garbage++;
 	dismiss(g);
+	return true;
+}
+
+static void on_guest(struct ev_loop *loop, ev_io *w, int events)
+{
+	(void)loop;
+	(void)events;
+	(void)serve(w->data);
+}
+
+static unsigned guests_of(const struct attach *a, uid_t uid)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++)
+		n += a->guest[i].fd != -1 && a->guest[i].uid == uid;
+	return n;
+}
+
+static struct guest *free_place(struct attach *a)
+{
+	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++)
+		if (a->guest[i].fd == -1)
+			return &a->guest[i];
+	return NULL;
+}
+
+/* A place for a guest of @uid. Whoever asks does so at once, so that the oldest silent one goes: of @uid itself if these
+ * are many; if all places are taken, of the user who has most. */
+static struct guest *place_for(struct attach *a, uid_t uid)
+{
+	struct guest *g = free_place(a), *oldest = NULL;
+	unsigned most = 0;
+
+	if (uid && guests_of(a, uid) >= ATTACH_GUESTS_UID_MAX)
+		g = NULL;
+	else if (!g)
+		for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++) {
+			unsigned n = guests_of(a, a->guest[i].uid);
+
+			if (n > most) {
+				most = n;
+				uid = a->guest[i].uid;
+			}
+		}
+	if (g)
+		return g;
+	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++)
+		if (a->guest[i].fd != -1 && a->guest[i].uid == uid && (!oldest || a->guest[i].number < oldest->number))
+			oldest = &a->guest[i];
+	if (!serve(oldest)) { /* it may have asked meanwhile */
+		a->refused++;
+		a->dismissed++;
+		dismiss(oldest);
+	}
+	return oldest;
+}
+
+/* Who connected: the kernel's own descriptor of it, or, before Linux 6.5, of who has its number now. */
+static int pidfd_of(int fd, pid_t pid)
+{
+	int pidfd;
+	socklen_t len = sizeof(pidfd);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &len) == 0)
+		return pidfd;
+	return errno == ENOPROTOOPT ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+}
+
+static void on_pause(struct ev_loop *loop, ev_timer *w, int events)
+{
+	struct attach *a = w->data;
+
+	(void)events;
+	ev_io_start(loop, &a->io);
 }
 
 static void on_connect(struct ev_loop *loop, ev_io *w, int events)
@@ -91,23 +223,31 @@ static void on_connect(struct ev_loop *loop, ev_io *w, int events)
 
 	(void)events;
 	for (unsigned i = 0; i < 64; i++) {
-		int fd = sock_accept(a->fd, NULL, NULL);
-		struct guest *g = NULL;
+		int fd = sock_accept(a->fd, NULL, NULL), pidfd = -1;
+		struct guest *g;
+		pid_t pid;
 		uid_t uid;
 		gid_t gid;
 
+		if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
+			ev_io_stop(loop, &a->io); /* who waits there keeps it readable: do not spin */
+			ev_timer_set(&a->pause, ATTACH_PAUSE_S, 0);
+			ev_timer_start(loop, &a->pause);
+		}
 		if (fd < 0)
 			return;
-		for (unsigned k = 0; k < ATTACH_GUESTS_MAX && !g; k++)
-			if (a->guest[k].fd == -1)
-				g = &a->guest[k];
-		if (!g || sock_peer(fd, &g->pid, &uid, &gid) != 0 || g->pid <= 0) {
+		if (sock_peer(fd, &pid, &uid, &gid) != 0 || pid <= 0 || (pidfd = pidfd_of(fd, pid)) == -1) {
 			a->refused++;
 			close(fd);
 			continue;
 		}
+		g = place_for(a, uid);
 		g->attach = a;
 		g->fd = fd;
+		g->pidfd = pidfd;
+		g->pid = pid;
+		g->uid = uid;
+		g->number = a->guests_ever++;
 		a->guests++;
 		ev_io_init(&g->io, on_guest, fd, EV_READ);
 		g->io.data = g;
@@ -115,6 +255,7 @@ static void on_connect(struct ev_loop *loop, ev_io *w, int events)
 		ev_timer_init(&g->deadline, on_deadline, ATTACH_GUEST_S, 0);
 		g->deadline.data = g;
 		ev_timer_start(loop, &g->deadline);
+		(void)serve(g); /* it may have asked already */
 	}
 }
 
@@ -221,6 +362,8 @@ void attach_start(struct attach *a, struct lane *lane, uint64_t pool)
 	ev_io_init(&a->io, on_connect, a->fd, EV_READ);
 	a->io.data = a;
 	ev_io_start(lane->loop, &a->io);
+	ev_timer_init(&a->pause, on_pause, ATTACH_PAUSE_S, 0);
+	a->pause.data = a;
 	ev_timer_init(&a->beat, on_beat, 0, (double)ATTACH_BEAT_NS / 1e9);
 	a->beat.data = a;
 	ev_timer_start(lane->loop, &a->beat);
@@ -234,6 +377,7 @@ void attach_stop(struct attach *a)
 	if (a->lane) {
 		ev_io_stop(a->lane->loop, &a->io);
 		ev_timer_stop(a->lane->loop, &a->beat);
+		ev_timer_stop(a->lane->loop, &a->pause);
 		for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++)
 			if (a->guest[i].fd != -1)
 				dismiss(&a->guest[i]);

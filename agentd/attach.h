@@ -10,10 +10,21 @@
 #include "lane.h"
 
 #define ATTACH_GUESTS_MAX 256 /* processes that have connected and not yet asked */
-#define ATTACH_GUEST_S 0.2    /* how long one may take to ask */
+#define ATTACH_GUESTS_UID_MAX (ATTACH_GUESTS_MAX / 8) /* of one user but root */
+#define ATTACH_GUEST_S 0.2			      /* how long one may take to ask */
+#define ATTACH_PAUSE_S 0.1			      /* no descriptor is free: nobody is let in for so long */
+#define ATTACH_WARN_S 60.0			      /* a user's refused processes are told of once in so long */
+#define ATTACH_WARNED 16			      /* users whose last time is remembered */
 #define ATTACH_ERR 512
 
 struct guest;
+
+/* A user whose processes were refused. */
+struct warned {
+	uid_t uid;
+	double until;	/* no line before this */
+	uint64_t count; /* that no line told of */
+};
 
 struct attach {
 	struct lane *lane;
@@ -21,10 +32,14 @@ struct attach {
 	int fd;
 	uint32_t chunks;
 	ev_io io;
-	ev_timer beat;
+	ev_timer beat, pause;
 	struct guest *guest; /* ATTACH_GUESTS_MAX of them */
 	unsigned guests;
+	uint64_t guests_ever;
 	uint64_t attached, refused, garbage;
+	uint64_t dismissed; /* of refused: silent ones whose place another one needed */
+	uint64_t limited;   /* of refused: had too many mappings already */
+	struct warned warned[ATTACH_WARNED];
 };
 
 /* Make the page and the socket at @socket. Returns 0, or -errno with one line in @err. */

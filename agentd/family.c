@@ -31,27 +31,40 @@ static void member_free(struct member *m)
 	free(m);
 }
 
-static void on_death(struct ev_loop *loop, ev_io *w, int events)
+/* What it wrote last is read before it counts as dead. */
+static void left(struct member *m)
 {
-	struct member *m = w->data;
-
-	(void)events;
-	ev_io_stop(loop, w);
+	ev_io_stop(m->family->lane->loop, &m->io);
 	close(m->pidfd);
 	m->pidfd = -1;
 	m->dead_sweep = m->family->sweep + 2;
 	lane_wake(m->family->lane);
 }
 
-struct member *family_member(struct family *f, const struct helper_pid *p, int32_t ns_pid)
+static void on_death(struct ev_loop *loop, ev_io *w, int events)
+{
+	struct member *m = w->data;
+
+	(void)events;
+	(void)loop;
+	left(m);
+}
+
+/* Make process @p a member: *@ret, NULL if it is one that is not watched. Returns 0, -ENOMEM, or -errno of
+ * pidfd_open(2): then it may well be alive. */
+static int add_member(struct family *f, const struct helper_pid *p, int32_t ns_pid, struct member **ret)
 {
 	struct member *m;
+	int err = 0;
 
+	*ret = NULL;
 	for (unsigned i = 0; i < f->member_n; i++)
-		if (f->member[i]->p.pid == p->pid && !f->member[i]->dead_sweep)
-			return f->member[i];
+		if (f->member[i]->p.pid == p->pid && !f->member[i]->dead_sweep) {
+			*ret = f->member[i];
+			return 0;
+		}
 	if (f->member_n == FAMILY_MEMBERS_MAX || p->pid == getpid())
-		return NULL;
+		return 0;
 	if (f->member_n == f->member_cap) {
 		unsigned cap = f->member_cap ? f->member_cap * 2 : 4;
 		struct member **to = realloc(f->member, cap * sizeof(*to));
@@ -78,7 +91,39 @@ struct member *family_member(struct family *f, const struct helper_pid *p, int32
 	f->member[f->member_n++] = m;
 	f->orphan = false;
 	(void)helper_proc(f->lane->helper, f->id << 20 | 0xfffff, &m->p); /* its name, for people */
+	*ret = m;
+	return 0;
+}
+
+struct member *family_member(struct family *f, const struct helper_pid *p, int32_t ns_pid)
+{
+	struct member *m;
+
+	if (add_member(f, p, ns_pid, &m) != 0)
+		f->scanned = false; /* look for it again */
 	return m;
+}
+
+int family_may(const struct lane *l, pid_t pid, uid_t uid)
+{
+	unsigned of_pid = 0, of_uid = 0;
+
+	for (const struct family *f = l->families; f; f = f->next) {
+		of_uid += f->uid == uid;
+		for (unsigned i = 0; i < f->member_n; i++)
+			of_pid += f->member[i]->p.pid == pid; /* also those that it has left, until they are gone */
+	}
+	if (of_pid >= FAMILIES_PID_MAX)
+		return -EUSERS;
+	return uid && of_uid >= FAMILIES_UID_MAX ? -EDQUOT : 0;
+}
+
+void family_moved(struct family *f, pid_t pid)
+{
+	for (struct family *o = f->lane->families; o; o = o->next)
+		for (unsigned i = 0; i < o->member_n && o != f; i++)
+			if (o->member[i]->p.pid == pid && o->member[i]->pidfd != -1)
+				left(o->member[i]);
 }
 
 /* --- birth and end --------------------------------------------------------------------------------- */
@@ -102,6 +147,7 @@ int family_new(struct lane *l, uint32_t chunks, pid_t pid, struct family **ret)
 {
 	struct family *f;
 	struct helper_pid p = {.pid = pid};
+	struct member *m;
 	int err;
 
 	if (l->families_n >= FAMILIES_MAX)
@@ -118,7 +164,11 @@ int family_new(struct lane *l, uint32_t chunks, pid_t pid, struct family **ret)
 		free(f);
 		return err;
 	}
-	(void)family_member(f, &p, pid);
+	err = add_member(f, &p, pid, &m);
+	if (err) {
+		family_drop(f);
+		return err;
+	}
 	*ret = f;
 	return 0;
 }
@@ -146,6 +196,7 @@ int family_adopt(struct lane *l, int fd, const struct helper_id *file, const str
 		return err;
 	}
 	f->id = ++l->family_id;
+	f->uid = e->uid;
 	f->adopted = f->leaks = true;
 	err = add(l, f);
 	if (err) {

@@ -16,6 +16,8 @@
 
 #define FAMILY_MEMBERS_MAX 1024u /* processes of a family that are watched; more share what these are told */
 #define FAMILIES_MAX 32768u
+#define FAMILIES_PID_MAX 16u		     /* of one process: each exec makes a new one */
+#define FAMILIES_UID_MAX (FAMILIES_MAX / 4u) /* of one user but root */
 #define FAMILIES_DEAD_MAX 64u /* mappings of dead processes that wait for a sink without credit */
 
 struct tap;
@@ -36,6 +38,7 @@ struct family {
 	struct lane *lane;
 	struct shm_reader r;
 	uint64_t id;
+	uid_t uid; /* of who attached */
 	struct helper_id file;
 	uint64_t sweep; /* complete sweeps so far: all that was published before one began was read before it ended */
 	bool sweeping;	/* one is under way: a stripe may be too full to be read in one go */
@@ -77,6 +80,12 @@ struct family {
 /* Make the family of process @pid, whose mapping has @chunks. On success *@ret_fd is the memfd to hand to it: it
  * stays the family's. Returns 0 or -errno; -ENOSPC: FAMILIES_MAX. */
 int family_new(struct lane *l, uint32_t chunks, pid_t pid, struct family **ret);
+
+/* May user @uid's process @pid have one more family? Returns 0, -EUSERS: FAMILIES_PID_MAX, or -EDQUOT: FAMILIES_UID_MAX. */
+int family_may(const struct lane *l, pid_t pid, uid_t uid);
+
+/* Process @pid writes into @f from now on: it has left all others, by exec or of its own will. */
+void family_moved(struct family *f, pid_t pid);
 
 /* Take over a predecessor's mapping from @fd (taken in any case). Returns 0 or -errno. */
 int family_adopt(struct lane *l, int fd, const struct helper_id *file, const struct helper_event *e);

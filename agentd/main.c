@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -147,6 +148,17 @@ static void be_prompt(void)
 	(void)syscall(SYS_sched_setattr, 0, &attr, 0);
 }
 
+/* Each process costs two descriptors: as many as we may have. */
+static void many_descriptors(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
 static int fail(const char *what)
 {
 	log_error("main", "%s", what);
@@ -163,6 +175,7 @@ static int run(struct agent *a)
 		return 1;
 	}
 	be_prompt();
+	many_descriptors();
 	/* the helper first: it must hold no descriptor of ours */
 	ret = helper_start(&a->helper, user_of(&a->conf));
 	if (ret) {
