@@ -70,17 +70,22 @@ static int add_member(struct family *f, const struct helper_pid *p, int32_t ns_p
 		struct member **to = realloc(f->member, cap * sizeof(*to));
 
 		if (!to)
-			return NULL;
+			return -ENOMEM;
 		f->member = to;
 		f->member_cap = cap;
 	}
 	m = calloc(1, sizeof(*m));
 	if (!m)
-		return NULL;
+		return -ENOMEM;
 	m->family = f;
 	m->p = *p;
 	m->ns_pid = ns_pid;
 	m->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
+	if (m->pidfd == -1 && errno != ESRCH) { /* no descriptor was free: that says nothing of the process */
+		err = -errno;
+		free(m);
+		return err;
+	}
 	if (m->pidfd == -1) {
 		m->dead_sweep = f->sweep + 2;
 	} else {
