@@ -176,8 +176,15 @@ static struct conn *make(struct tap *t, const struct tuple *real)
 	c->epoch = l->epoch;
 	shown.port[SIDE_SERVER] = conf_port(l->conf, real->port[SIDE_SERVER]);
 	flow_init(&c->flow, &shown, flow_id(&t->open), 0);
-	for (unsigned d = 0; d < 2; d++)
-		c->off[tap_side(t, (enum dir)d)] = tap_conn_off(t, (enum dir)d, t->next[d]);
+	for (unsigned d = 0; d < 2; d++) {
+		uint64_t *off = &c->off[tap_side(t, (enum dir)d)], was = 0;
+
+		if (t->adopted) /* the predecessor may have forged more, from the other end's tap */
+			was = atomic_load_explicit(&t->family->r.v.slot[t->slot].shown[d], memory_order_relaxed);
+		*off = tap_conn_off(t, (enum dir)d, t->next[d]);
+		if (was > *off && !(was >> REC_OFF_BITS))
+			*off = was;
+	}
 	if (t->adopted)
 		resume(c, t);
 	else if (c->off[0] || c->off[1])
@@ -218,6 +225,7 @@ bool conn_join(struct tap *t)
 	    c->left_server == t->server)
 		for (unsigned d = 0; d < 2; d++) /* the handle lived on after SSL_free */
 			t->start[d] = c->left[d];
+	tap_tell_start(t);
 	if (!c)
 		c = make(t, &real);
 	if (!c)
@@ -230,6 +238,7 @@ bool conn_join(struct tap *t)
 	c->ended = false;
 	t->end_next = *end_bucket(l, &t->e);
 	*end_bucket(l, &t->e) = t;
+	touch(c); /* to be published in this tap's slot too */
 	return true;
 }
 
@@ -280,7 +289,8 @@ void conn_destroyed(struct lane *l, const struct endpoint *e, uint64_t sock_cook
 void conn_replaced(struct lane *l, const struct endpoint *e, uint64_t sock_cookie)
 {
 	for (struct tap *t = *end_bucket(l, e); t; t = t->end_next)
-		if (endpoint_same(&t->e, e) && t->sock_cookie && sock_cookie != t->sock_cookie && !t->destroyed)
+		if (endpoint_same(&t->e, e) && sock_cookie && t->sock_cookie && sock_cookie != t->sock_cookie &&
+		    !t->destroyed)
 			destroyed(t);
 }
 
@@ -299,7 +309,7 @@ static bool other_may_fill(struct tap *t, enum side side)
 			continue;
 		if (!t->behind_ns)
 			t->behind_ns = l->now_ns;
-		return l->now_ns - t->behind_ns < TAP_BEHIND_NS && !o->destroyed && t->held <= TAP_HELD_MAX;
+		return l->now_ns - t->behind_ns < TAP_BEHIND_NS && !o->destroyed && t->held_mem <= TAP_HELD_MAX;
 	}
 	return false;
 }
@@ -374,7 +384,7 @@ static void publish(const struct conn *c)
 		struct shm_slot *s = &t->family->r.v.slot[t->slot];
 
 		for (unsigned i = 0; i < 2; i++) {
-			atomic_store_explicit(&s->accounted[i], t->next[i], memory_order_relaxed);
+			atomic_store_explicit(&s->shown[i], c->off[tap_side(t, (enum dir)i)], memory_order_relaxed);
 			atomic_store_explicit(&s->seq[i], c->flow.s[i].seq, memory_order_relaxed);
 		}
 		atomic_store_explicit(&s->inc, c->flow.inc, memory_order_relaxed);
@@ -397,6 +407,7 @@ bool conn_settle(struct lane *l)
 	if (!credit)
 		return false;
 	lane_put(l);
+	tap_tell(l);
 	while (l->touched) {
 		struct conn *c = l->touched;
 

@@ -17,7 +17,8 @@
 #include "helper.h"
 #include "sink.h"
 
-#define LANE_HELD_MAX (64u << 20) /* bytes of cleartext that wait in agentd's own memory */
+#define LANE_HELD_MAX (64u << 20)		/* agentd's own memory for records that wait */
+#define FAMILY_HELD_MAX (LANE_HELD_MAX / 4) /* one family's part of it */
 #define LANE_CONNS_MAX 262144u	  /* connections */
 
 struct conn;
@@ -47,6 +48,8 @@ struct lane {
 	uint64_t conns_total, conns_refused;
 	struct tap **by_end;  /* hash of paired taps, by their endpoint */
 	struct conn *touched; /* forged to in this sweep */
+	struct tap *untold;   /* decided more than their slots say */
+	uint64_t held_mem;    /* memory of records that wait */
 	uint64_t instance;    /* of this agentd, by its socket's path */
 	uint64_t hash_seed;
 

@@ -35,11 +35,13 @@ static bool ask(struct tap *t, int32_t pid, int fd, const struct endpoint *e)
 	}
 	if (known)
 		return helper_verify(f->lane->helper, cookie_of(t), p, n, fd, e) == 0;
-	if (f->scan_asked || pid <= 0)
+	if (f->scan_asked)
 		return false;
 	p[0] = (struct helper_pid){.pid = pid};
 	return helper_verify_child(f->lane->helper, cookie_of(t), &f->file, p, n, fd, e) == 0;
 }
+
+static void refuse(struct tap *t, enum helper_result why);
 
 void pair_ask(struct tap *t)
 {
@@ -51,13 +53,17 @@ void pair_ask(struct tap *t)
 		tap_refuse(t, &l->sum.denied);
 		return;
 	}
+	if (t->open.pid <= 0) { /* nobody calls himself that: what it says is not to wait in our memory */
+		refuse(t, HELPER_R_NO_PROCESS);
+		return;
+	}
 	if (ask(t, t->open.pid, t->open.fd, &t->e))
 		t->cookie = cookie_of(t);
 }
 
 void pair_ask_told(struct tap *t, struct told *told)
 {
-	if (pair_wanted(t->family->lane, &told->e))
+	if (told->pid > 0 && pair_wanted(t->family->lane, &told->e))
 		told->asked = ask(t, told->pid, told->fd, &told->e);
 }
 

@@ -13,6 +13,7 @@ struct held {
 	struct held *next;
 	uint64_t pos;	/* sum of both offsets: never less in what comes later */
 	uint64_t sweep; /* complete sweeps when it came */
+	uint64_t over;	/* IN_FLIGHT: when the write's record has been read, if there is one; 0: not known yet */
 	uint64_t ns;
 	struct rec r;
 	uint8_t data[];
@@ -60,7 +61,42 @@ struct tap *tap_get(struct family *f, uint32_t slot)
 	t->slot = slot;
 	t->refused = &f->lane->sum.unpaired;
 	f->taps[slot] = t;
+	f->taps_used++;
 	return t;
+}
+
+/* What the slot says is decided must wait until the sink has it. */
+static void tell(struct tap *t)
+{
+	if (t->untold)
+		return;
+	t->untold = true;
+	t->untold_next = t->family->lane->untold;
+	t->family->lane->untold = t;
+}
+
+void tap_tell(struct lane *l)
+{
+	for (struct tap *t = l->untold; t; t = t->untold_next) {
+		for (unsigned d = 0; d < 2; d++)
+			atomic_store_explicit(&slot_of(t)->accounted[d], t->next[d], memory_order_relaxed);
+		t->untold = false;
+	}
+	l->untold = NULL;
+}
+
+void tap_untell(struct family *f)
+{
+	for (struct tap **at = &f->lane->untold; *at;)
+		if ((*at)->family == f)
+			*at = (*at)->untold_next;
+		else
+			at = &(*at)->untold_next;
+}
+
+void tap_tell_start(const struct tap *t)
+{
+	memcpy(t->family->r.v.fact[t->slot].open.start, t->start, sizeof(t->start));
 }
 
 /* --- losses ---------------------------------------------------------------------------------------- */
@@ -74,7 +110,8 @@ static uint64_t take(uint64_t *n, uint64_t most)
 }
 
 /* The next @n bytes of direction @d will not come. @died: their process has, so what no counter of the mapping explains
- * was never written. */
+ * was never written. The counters are the whole mapping's and are raised after the gap can be seen; a living process
+ * loses bytes to nothing but these two, so what is not busy is full, even if that counter does not say so yet. */
 static void lost(struct tap *t, enum dir d, uint64_t n, bool died)
 {
 	struct family *f = t->family;
@@ -83,6 +120,7 @@ static void lost(struct tap *t, enum dir d, uint64_t n, bool died)
 	uint64_t full = atomic_load_explicit(&f->r.v.h->lost_full, memory_order_relaxed);
 	uint64_t m;
 
+	tell(t);
 	if (t->pred[d] > t->next[d]) {
 		m = t->pred[d] - t->next[d];
 		t->next[d] += m = take(&n, m);
@@ -140,9 +178,16 @@ static uint64_t position(const struct rec *r, const uint8_t *data)
 	return o.base[0] + o.base[1];
 }
 
+/* What a record that waits costs: small ones cost more than their payload. */
+static uint64_t cost(const struct rec *r)
+{
+	return sizeof(struct held) + (r->type == REC_HOLE ? 0 : r->len);
+}
+
 /* Put a copy into the sorted list. false: no memory. */
 static bool hold(struct tap *t, const struct rec *r, const uint8_t *data)
 {
+	struct family *f = t->family;
 	size_t len = r->type == REC_HOLE ? 0 : r->len;
 	struct held *h = malloc(sizeof(*h) + len), **at = &t->first;
 
@@ -150,22 +195,26 @@ static bool hold(struct tap *t, const struct rec *r, const uint8_t *data)
 		return false;
 	h->r = *r;
 	h->pos = position(r, data);
-	h->sweep = t->family->sweep;
-	h->ns = t->family->lane->now_ns;
+	h->sweep = f->sweep;
+	h->over = 0;
+	h->ns = f->lane->now_ns;
 	if (len)
 		memcpy(h->data, data, len);
 	if (t->last && !before(h, t->last))
 		at = &t->last->next; /* the usual case */
-	while (*at && !before(h, *at))
-		at = &(*at)->next;
+	else if (t->near && !before(h, t->near))
+		at = &t->near->next; /* one stripe after the other */
+	for (; *at && !before(h, *at); at = &(*at)->next)
+		f->steps++;
 	h->next = *at;
-	*at = h;
+	*at = t->near = h;
 	if (!h->next)
 		t->last = h;
-	if (r->type == REC_DATA) {
-		t->held += len;
+	if (r->type == REC_DATA)
 		sum(t)->held += len;
-	}
+	t->held_mem += cost(r);
+	f->held_mem += cost(r);
+	f->lane->held_mem += cost(r);
 	tap_watch(t);
 	return true;
 }
@@ -177,10 +226,13 @@ static void drop_first(struct tap *t)
 	t->first = h->next;
 	if (!t->first)
 		t->last = NULL;
-	if (h->r.type == REC_DATA) {
-		t->held -= h->r.len;
+	if (t->near == h)
+		t->near = NULL;
+	if (h->r.type == REC_DATA)
 		sum(t)->held -= h->r.len;
-	}
+	t->held_mem -= cost(&h->r);
+	t->family->held_mem -= cost(&h->r);
+	t->family->lane->held_mem -= cost(&h->r);
 	free(h);
 }
 
@@ -255,7 +307,9 @@ static void use_open(struct tap *t, const struct rec *r, const uint8_t *data)
 	for (unsigned d = 0; d < 2; d++) {
 		if (o.base[d] > t->next[d])
 			lost(t, (enum dir)d, o.base[d] - t->next[d], false);
-		t->start[d] = again ? tap_conn_off(t, (enum dir)d, o.base[d]) : o.start[d];
+		if (again) /* the connection's bytes are counted on */
+			o.start[d] = tap_conn_off(t, (enum dir)d, o.base[d]);
+		t->start[d] = o.start[d];
 		t->base[d] = o.base[d];
 	}
 	t->gen = r->gen;
@@ -267,7 +321,7 @@ static void use_open(struct tap *t, const struct rec *r, const uint8_t *data)
 	t->server = o.flags & REC_OPEN_SERVER;
 	t->e = e;
 	memcpy(&t->random8, o.client_random, 8);
-	t->early_known = t->destroyed = t->shut = false;
+	t->early_known = t->destroyed = t->shut = t->adopted = false;
 	t->end_sweep = t->behind_ns = t->asked_again = t->ask_ns = 0;
 	for (struct held *h = t->first; h; h = h->next)
 		if (h->r.type == REC_VERDICT && h->r.gen == t->gen)
@@ -304,6 +358,7 @@ static bool use_data(struct tap *t, const struct rec *r, const uint8_t *data)
 {
 	enum dir d = dir_of(r);
 
+	tell(t);
 	if (t->state != TAP_PAIRED) {
 		if (r->type == REC_DATA)
 			refuse_bytes(t, d, r);
@@ -318,6 +373,7 @@ static bool use_data(struct tap *t, const struct rec *r, const uint8_t *data)
 	} else if ((r->flags & REC_F_EARLY) && !(t->early_known && t->early_ok)) {
 		sum(t)->early_rejected += r->len;
 		t->start[d] -= r->len; /* the peer never counted them */
+		tap_tell_start(t);
 	} else if (!conn_data(t, tap_side(t, d), tap_conn_off(t, d, r->off), data, r->len, r->flags & REC_F_CONT)) {
 		return false;
 	}
@@ -327,27 +383,36 @@ static bool use_data(struct tap *t, const struct rec *r, const uint8_t *data)
 
 enum verdict { USE, WAIT, DROP };
 
+/* Does what waits cost more memory than it may? The lane's limit is for those only who hold more than their share of it. */
+static bool too_much(const struct tap *t)
+{
+	const struct family *f = t->family;
+
+	return t->held_mem > TAP_HELD_MAX || f->held_mem > FAMILY_HELD_MAX ||
+	       (f->lane->held_mem > LANE_HELD_MAX && f->held_mem > LANE_HELD_MAX / f->lane->families_n);
+}
+
 /* A read that ended while a write was inside the library: the write goes first. */
 static bool waits_for_write(const struct tap *t, const struct rec *r, uint64_t since_ns, bool ripe)
 {
+	struct held *h = t->first; /* holds @r if @ripe */
 	uint32_t end;
 
 	if (!(r->flags & REC_F_IN_FLIGHT) || t->next[DIR_TX] > r->other)
 		return false;
-	if (t->family->lane->now_ns - since_ns > TAP_IN_FLIGHT_NS)
+	if (t->family->lane->now_ns - since_ns > TAP_IN_FLIGHT_NS || (ripe && too_much(t)))
 		return false;
 	end = atomic_load_explicit(&slot_of(t)->end[DIR_TX], memory_order_acquire);
-	return !ripe || (int32_t)(end - r->begin) < 0;
+	if (!ripe || (int32_t)(end - r->begin) < 0)
+		return true;
+	if (!h->over) /* its record is out, but perhaps not read */
+		h->over = t->family->sweep + 2;
+	return t->family->sweep < h->over;
 }
 
 static bool older(const struct tap *t, const struct rec *r)
 {
 	return (int32_t)(r->gen - t->gen) < 0;
-}
-
-static bool too_much(const struct tap *t)
-{
-	return t->held > TAP_HELD_MAX || sum(t)->held > LANE_HELD_MAX;
 }
 
 /* Early data whose verdict is still to come. */
@@ -387,7 +452,7 @@ static enum verdict judge_data(struct tap *t, const struct rec *r, uint64_t sinc
 		lost(t, d, r->off - t->next[d], false);
 	}
 	if (r->other > t->next[!d]) {
-		if (!ripe)
+		if (!ripe || (!last && waits_for_write(t, r, since_ns, ripe)))
 			return WAIT;
 		lost(t, !d, r->other - t->next[!d], false);
 	}
@@ -458,16 +523,46 @@ static bool use(struct tap *t, const struct rec *r, const uint8_t *data)
 	}
 }
 
-void tap_record(struct tap *t, const struct rec *r, const uint8_t *data)
+/* Could libtlstap have written this? It counts before it copies: nothing is beyond what its slot reported. */
+static bool plausible(const struct tap *t, const struct rec *r, const uint8_t *data)
+{
+	enum dir d = dir_of(r);
+	uint64_t rep[2];
+	struct rec_open o;
+
+	if (r->off >> REC_OFF_BITS || r->other >> REC_OFF_BITS)
+		return false;
+	for (unsigned i = 0; i < 2; i++)
+		rep[i] = atomic_load_explicit(&slot_of(t)->rep[i], memory_order_acquire);
+	switch (r->type) {
+	case REC_DATA:
+	case REC_HOLE:
+		return r->off + r->len <= rep[d] && r->other <= rep[!d];
+	case REC_CLOSE:
+		return r->off <= rep[DIR_TX] && r->other <= rep[DIR_RX];
+	case REC_OPEN:
+		if (r->len < sizeof(o))
+			return false;
+		memcpy(&o, data, sizeof(o));
+		return o.base[0] <= rep[0] && o.base[1] <= rep[1] &&
+		       !((o.base[0] | o.base[1] | o.start[0] | o.start[1]) >> REC_OFF_BITS);
+	default:
+		return true;
+	}
+}
+
+bool tap_record(struct tap *t, const struct rec *r, const uint8_t *data)
 {
 	struct family *f = t->family;
 
+	if (!plausible(t, r, data))
+		return false;
 	if (r->type == REC_DATA) {
 		enum dir d = dir_of(r);
 
 		if (older(t, r) || (r->gen == t->gen && r->off < t->next[d])) {
 			f->lane->late++;
-			return;
+			return true;
 		}
 		sum(t)->taken += r->len;
 		if (r->off + r->len > t->taken[d]) {
@@ -477,17 +572,17 @@ void tap_record(struct tap *t, const struct rec *r, const uint8_t *data)
 	}
 	if (r->type == REC_SOCKET) {
 		take_socket(t, r, data);
-		return;
+		return true;
 	}
 	if (r->type == REC_VERDICT) {
 		if (r->gen == t->gen)
 			take_verdict(t, r);
 		else
 			(void)hold(t, r, data);
-		return;
+		return true;
 	}
 	if (!t->first && judge(t, r, data, f->lane->now_ns, false, false) == USE && use(t, r, data))
-		return;
+		return true;
 	if (hold(t, r, data)) {
 		if (too_much(t))
 			(void)tap_run(t); /* not only at the end of a sweep, which may be long */
@@ -498,7 +593,9 @@ void tap_record(struct tap *t, const struct rec *r, const uint8_t *data)
 			lost(t, d, r->off - t->next[d], false);
 		sum(t)->unpaired += r->len;
 		t->next[d] = r->off + r->len;
+		tell(t);
 	}
+	return true;
 }
 
 bool tap_run(struct tap *t)
@@ -560,6 +657,8 @@ void tap_close(struct tap *t)
 	t->end_sweep = 0;
 	atomic_store_explicit(&t->family->r.v.fact[t->slot].gen, 0, memory_order_relaxed);
 	atomic_store_explicit(&slot_of(t)->flow_open, 0, memory_order_relaxed);
+	for (unsigned d = 0; d < 2; d++)
+		atomic_store_explicit(&slot_of(t)->shown[d], 0, memory_order_relaxed);
 }
 
 static void lose_rest(struct tap *t, bool died)
@@ -629,7 +728,8 @@ void tap_adopt(struct tap *t)
 		return;
 	memcpy(&open.o, &fact->open, sizeof(open.o));
 	for (unsigned d = 0; d < 2; d++) {
-		if (open.o.base[d] > t->next[d])
+		if (open.o.base[d] > t->next[d] ||
+		    (t->next[d] - open.o.base[d] + open.o.start[d]) >> REC_OFF_BITS)
 			return;
 	}
 	t->gen = gen - 1;

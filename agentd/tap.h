@@ -16,7 +16,7 @@
 #include "family.h"
 #include "sockdiag.h"
 
-#define TAP_HELD_MAX (16u << 20)	 /* bytes that wait for one tap */
+#define TAP_HELD_MAX (16u << 20)	 /* memory of what waits for one tap */
 #define TAP_PAIR_NS (10ull * 1000000000) /* how long a connection may wait for its pairing */
 #define TAP_IN_FLIGHT_NS 10000000ull	 /* how long a read waits for the write that was under way */
 #define TAP_TOLD 4			 /* a power of two */
@@ -76,9 +76,12 @@ struct tap {
 
 	bool adopted;		   /* joined midway: a predecessor showed what was before */
 	struct held *first, *last; /* sorted */
-	uint64_t held;		   /* bytes of them */
+	struct held *near;	   /* where the last one was put: the next one's place is often behind it */
+	uint64_t held_mem;	   /* memory of them */
 	bool waiting;		   /* in the family's list */
 	struct tap *waiting_next;
+	bool untold; /* in the lane's list */
+	struct tap *untold_next;
 };
 
 static inline enum side tap_side(const struct tap *t, enum dir d)
@@ -95,11 +98,20 @@ static inline uint64_t tap_conn_off(const struct tap *t, enum dir d, uint64_t of
 /* The tap of slot @slot, made if it is new. NULL: no memory. */
 struct tap *tap_get(struct family *f, uint32_t slot);
 
-/* Record @r with its payload, copied, at @data. Never refuses: what cannot be used now waits. */
-void tap_record(struct tap *t, const struct rec *r, const uint8_t *data);
+/* Record @r with its payload, copied, at @data. What cannot be used now waits. Returns false if no libtlstap wrote it. */
+__attribute__((warn_unused_result)) bool tap_record(struct tap *t, const struct rec *r, const uint8_t *data);
 
 /* Use what has become usable. Returns false if the sink gave no credit. */
 bool tap_run(struct tap *t);
+
+/* The sink has been given all: let the mappings say how far their slots are decided. */
+void tap_tell(struct lane *l);
+
+/* @t->start has changed: a successor must know. */
+void tap_tell_start(const struct tap *t);
+
+/* The taps of @f are about to be freed. */
+void tap_untell(struct family *f);
 
 /* A successor goes on with the connection that slot and fact describe. */
 void tap_adopt(struct tap *t);
