@@ -760,6 +760,31 @@ static void test_refused_bytes_are_counted_by_reason(void **state)
 	}
 }
 
+/* --- time ------------------------------------------------------------------------------------------- */
+
+static void test_echo_is_in_time_in_every_exchange(void **state)
+{
+	struct app a;
+
+	(void)state;
+	begin_family();
+	a = opened(5, false);
+	for (unsigned i = 0; i < 4; i++) {
+		struct conn *c;
+
+		now(call(&a, DIR_TX, 100, 0));
+		turns(2);
+		now(call(&a, DIR_RX, 200, 0));
+		turns(2);
+		c = fam->taps[a.s - fam->r.v.slot]->conn;
+		assert_true(c && c->flow.due_ns <= agent_now + lane.flow.echo_ns);
+		assert_true(ev_timer_remaining(loop, &c->timer) < 0.01);
+		pass(2000);
+		assert_true(c->flow.due_ns > agent_now + lane.flow.echo_ns);
+	}
+	end_family();
+}
+
 /* --- bounds ---------------------------------------------------------------------------------------- */
 
 static void test_no_credit_loses_nothing(void **state)
@@ -836,6 +861,84 @@ static void test_memory_is_bounded(void **state)
 		app_free(&a);
 		pass(12000);
 		turns(3);
+		end_family();
+	}
+}
+
+static void test_small_records_cost_memory_too(void **state)
+{
+	struct app a[3];
+	uint64_t most = 0;
+
+	(void)state;
+	begin_family();
+	helper_is_slow = true;
+	a[0] = opened(5, false);
+	for (unsigned i = 0; i < 250000; i++) {
+		now(call(&a[0], DIR_TX, 1, 0));
+		if (i % 50000 == 49999)
+			turns(20);
+		most = lane.held_mem > most ? lane.held_mem : most;
+	}
+	assert_true(most > TAP_HELD_MAX / 2 && most <= TAP_HELD_MAX + (1u << 20));
+	end_family();
+
+	begin_family(); /* what no tap's limit stops is stopped by the family's */
+	helper_is_slow = true;
+	most = 0;
+	for (unsigned i = 0; i < 3; i++)
+		a[i] = opened(5 + i, false);
+	for (unsigned i = 0; i < 600; i++) {
+		now(call(&a[i % 3], DIR_TX, 60000, 0));
+		if (i % 100 == 99)
+			turns(2);
+		most = lane.held_mem > most ? lane.held_mem : most;
+	}
+	assert_true(most > FAMILY_HELD_MAX / 2 && most <= FAMILY_HELD_MAX + (1u << 20));
+	assert_true(lane.sum.unpaired > 0);
+	pass(12000);
+	assert_int_equal(lane.held_mem, 0);
+	end_family();
+}
+
+static void test_one_end_has_few_taps(void **state)
+{
+	(void)state;
+	begin_family();
+	for (unsigned i = 0; i < CONN_END_TAPS_MAX + 4; i++)
+		(void)opened(5 + i * 60000, false); /* the same addresses, another connection */
+	turns(3);
+	assert_true(lane.conns_n == CONN_END_TAPS_MAX && lane.conns_refused == 4);
+	end_family();
+}
+
+/* Offsets that the slot never reported, or near the end of all numbers, would be believed in every sum. */
+static void test_offsets_beyond_what_was_reported(void **state)
+{
+	(void)state;
+	for (unsigned how = 0; how < 8; how++) {
+		struct letter l;
+		struct app a;
+
+		begin_family();
+		a = opened(5, false);
+		now(call(&a, DIR_TX, 1000, 0));
+		turns(2);
+		l = how < 5 ? call(&a, DIR_TX, 100, 0) : how < 7 ? closing(&a, REC_F_FREE) : open_of(&a, 0);
+		if (how < 2)
+			l.r.off = how ? (uint64_t)-10 : 1ull << 47;
+		else if (how < 4)
+			l.r.other = how & 1 ? (uint64_t)-1 : 1;
+		else if (how == 4)
+			l.r.off++;
+		else if (how < 7)
+			*(how == 5 ? &l.r.off : &l.r.other) += 1ull << 40;
+		else
+			((struct rec_open *)(void *)l.data)->base[DIR_RX] = 1;
+		post(&l, 3);
+		turns(5);
+		assert_int_equal(lane.corrupt, 1);
+		assert_true(lane.sum.taken == 1000 && lane.sum.forged == 1000 && lane.sum.pool_full == 0);
 		end_family();
 	}
 }
@@ -918,6 +1021,41 @@ static void test_successor_counts_what_its_predecessor_took(void **state)
 		assert_true(forged(5) >= 6000);
 		end_family();
 	}
+}
+
+/* What the closed end's tap had forged, the other end's is not to forge again. */
+static void test_successor_knows_what_the_other_end_showed(void **state)
+{
+	struct helper_event e = {.p = {.pid = getppid()}};
+	struct helper_id file;
+	struct app a, s;
+	uint32_t slot;
+	int fd;
+
+	(void)state;
+	begin_family();
+	a = opened(5, false);
+	s = opened(5, true);
+	turns(3);
+	now(call(&a, DIR_TX, 1000, 0));
+	turns(3);
+	app_free(&a);
+	turns(5);
+	assert_int_equal(forged(5), 1000);
+	fd = dup(fam->r.fd);
+	file = fam->file;
+	slot = (uint32_t)(s.s - fam->r.v.slot);
+	agent_kill();
+	agent_start();
+	stream[5].end[SIDE_CLIENT] = 1000;
+	assert_int_equal(family_adopt(&lane, fd, &file, &e), 0);
+	fam = s.f = lane.families;
+	s.s = &fam->r.v.slot[slot];
+	turns(3);
+	now(call(&s, DIR_RX, 1500, 0));
+	turns(3);
+	assert_true(lane.sum.duplicate == 1000 && lane.sum.forged_in == 500);
+	end_family();
 }
 
 /* --- everything at once ---------------------------------------------------------------------------- */
@@ -1030,10 +1168,15 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_reasons_of_losses),
 		cmocka_unit_test(test_process_dies),
 		cmocka_unit_test(test_refused_bytes_are_counted_by_reason),
+		cmocka_unit_test(test_echo_is_in_time_in_every_exchange),
 		cmocka_unit_test(test_no_credit_loses_nothing),
 		cmocka_unit_test(test_memory_is_bounded),
+		cmocka_unit_test(test_small_records_cost_memory_too),
+		cmocka_unit_test(test_one_end_has_few_taps),
+		cmocka_unit_test(test_offsets_beyond_what_was_reported),
 		cmocka_unit_test(test_nonsense_is_not_read_any_more),
 		cmocka_unit_test(test_successor_counts_what_its_predecessor_took),
+		cmocka_unit_test(test_successor_knows_what_the_other_end_showed),
 		cmocka_unit_test(test_random_operations),
 	};
 
