@@ -66,8 +66,12 @@ static void warn_refused(struct attach *a, const struct guest *g, int err)
 	}
 	if (w->uid != g->uid)
 		*w = (struct warned){.uid = g->uid};
-	log_warn_errno("attach", -err, "no mapping for process %d of user %u (%" PRIu64 " more since the last line)",
-		       (int)g->pid, (unsigned)g->uid, w->count);
+	log_warn("attach", "no mapping for process %d of user %u: %s (%" PRIu64 " more since the last line)",
+		 (int)g->pid, (unsigned)g->uid,
+		 err == -EUSERS	  ? "it has too many"
+		 : err == -EDQUOT ? "the user has too many"
+				  : strerror(-err),
+		 w->count);
 	w->until = now + ATTACH_WARN_S;
 	w->count = 0;
 }
@@ -217,6 +221,27 @@ static void on_pause(struct ev_loop *loop, ev_timer *w, int events)
 	ev_io_start(loop, &a->io);
 }
 
+static void let_in(struct attach *a, int fd, int pidfd, pid_t pid, uid_t uid)
+{
+	struct guest *g = place_for(a, uid);
+	struct ev_loop *loop = a->lane->loop;
+
+	g->attach = a;
+	g->fd = fd;
+	g->pidfd = pidfd;
+	g->pid = pid;
+	g->uid = uid;
+	g->number = a->guests_ever++;
+	a->guests++;
+	ev_io_init(&g->io, on_guest, fd, EV_READ);
+	g->io.data = g;
+	ev_io_start(loop, &g->io);
+	ev_timer_init(&g->deadline, on_deadline, ATTACH_GUEST_S, 0);
+	g->deadline.data = g;
+	ev_timer_start(loop, &g->deadline);
+	(void)serve(g); /* it may have asked already */
+}
+
 static void on_connect(struct ev_loop *loop, ev_io *w, int events)
 {
 	struct attach *a = w->data;
@@ -224,7 +249,6 @@ static void on_connect(struct ev_loop *loop, ev_io *w, int events)
 	(void)events;
 	for (unsigned i = 0; i < 64; i++) {
 		int fd = sock_accept(a->fd, NULL, NULL), pidfd = -1;
-		struct guest *g;
 		pid_t pid;
 		uid_t uid;
 		gid_t gid;
@@ -241,21 +265,7 @@ static void on_connect(struct ev_loop *loop, ev_io *w, int events)
 			close(fd);
 			continue;
 		}
-		g = place_for(a, uid);
-		g->attach = a;
-		g->fd = fd;
-		g->pidfd = pidfd;
-		g->pid = pid;
-		g->uid = uid;
-		g->number = a->guests_ever++;
-		a->guests++;
-		ev_io_init(&g->io, on_guest, fd, EV_READ);
-		g->io.data = g;
-		ev_io_start(loop, &g->io);
-		ev_timer_init(&g->deadline, on_deadline, ATTACH_GUEST_S, 0);
-		g->deadline.data = g;
-		ev_timer_start(loop, &g->deadline);
-		(void)serve(g); /* it may have asked already */
+		let_in(a, fd, pidfd, pid, uid);
 	}
 }
 
