@@ -242,6 +242,14 @@ bool conn_join(struct tap *t)
 	return true;
 }
 
+bool conn_knows(const struct tap *t)
+{
+	for (const struct tap *o = *end_bucket(t->family->lane, &t->e); o; o = o->end_next)
+		if (o->family == t->family && o != t && !o->destroyed && endpoint_same(&o->e, &t->e))
+			return true;
+	return false;
+}
+
 void conn_leave(struct tap *t)
 {
 	struct conn *c = t->conn;
@@ -281,8 +289,7 @@ static void destroyed(struct tap *t)
 void conn_destroyed(struct lane *l, const struct endpoint *e, uint64_t sock_cookie)
 {
 	for (struct tap *t = *end_bucket(l, e); t; t = t->end_next)
-		if (endpoint_same(&t->e, e) &&
-		    (!sock_cookie || !t->sock_cookie || sock_cookie == t->sock_cookie))
+		if (endpoint_same(&t->e, e) && (!sock_cookie || !t->sock_cookie || sock_cookie == t->sock_cookie))
 			destroyed(t);
 }
 
@@ -360,6 +367,13 @@ bool conn_data(struct tap *t, enum side side, uint64_t off, const uint8_t *data,
 	c->off[side] += len;
 	touch(c);
 	return true;
+}
+
+bool conn_reach(struct tap *t, enum side side, uint64_t off)
+{
+	if (t->conn->taps->conn_next)
+		return true; /* the other end's tap may bring it: the hole is told when its side goes on */
+	return advance(t, side, off);
 }
 
 bool conn_hole(struct tap *t, enum side side, uint64_t off, uint64_t len)

@@ -52,6 +52,13 @@ bool conn_join(struct tap *t);
  * end's tap. */
 bool conn_data(struct tap *t, enum side side, uint64_t off, const uint8_t *data, size_t len, bool cont);
 
+/* What follows builds on all of @side before connection offset @off: a hole there is told before it, not after. The
+ * same result. */
+bool conn_reach(struct tap *t, enum side side, uint64_t off);
+
+/* Is the socket at this end known to be the family's, by another tap that has not seen its end? */
+bool conn_knows(const struct tap *t);
+
 /* @len bytes from @off exist on the wire but in nobody's memory. The same result. */
 bool conn_hole(struct tap *t, enum side side, uint64_t off, uint64_t len);
 

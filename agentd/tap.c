@@ -336,7 +336,10 @@ static void use_open(struct tap *t, const struct rec *r, const uint8_t *data)
 	} else {
 		t->state = TAP_ASKING;
 		t->asked_ns = t->family->lane->now_ns;
-		if (told->gen == t->gen && told->live && endpoint_same(&told->e, &t->e)) {
+		if ((o.flags & REC_OPEN_CHILD) && conn_knows(t)) {
+			tap_verified(t, 0,
+				     false); /* the parent's socket: a child may be gone before it is asked about */
+		} else if (told->gen == t->gen && told->live && endpoint_same(&told->e, &t->e)) {
 			tap_verified(t, told->sock_cookie, false);
 			/* its end may have been told before it was known */
 			(void)helper_exists(t->family->lane->helper, 0, &t->e);
@@ -366,6 +369,8 @@ static bool use_data(struct tap *t, const struct rec *r, const uint8_t *data)
 			t->next[d] += r->len, sum(t)->sendfile += r->len;
 		return true;
 	}
+	if (!conn_reach(t, tap_side(t, !d), tap_conn_off(t, !d, t->next[!d] < r->other ? t->next[!d] : r->other)))
+		return false;
 	if (r->type == REC_HOLE) {
 		if (!conn_hole(t, tap_side(t, d), tap_conn_off(t, d, r->off), r->len))
 			return false;
@@ -728,8 +733,7 @@ void tap_adopt(struct tap *t)
 		return;
 	memcpy(&open.o, &fact->open, sizeof(open.o));
 	for (unsigned d = 0; d < 2; d++) {
-		if (open.o.base[d] > t->next[d] ||
-		    (t->next[d] - open.o.base[d] + open.o.start[d]) >> REC_OFF_BITS)
+		if (open.o.base[d] > t->next[d] || (t->next[d] - open.o.base[d] + open.o.start[d]) >> REC_OFF_BITS)
 			return;
 	}
 	t->gen = gen - 1;
