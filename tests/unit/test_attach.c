@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_attach.c - attach.c: places for those who have not asked yet, mappings per process and per user. */
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "agent.h"
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow" /* agent.h's lane and loop */
+#include "agentd/attach.c"
+#pragma GCC diagnostic pop
+
+static struct attach at;
+static int end[ATTACH_GUESTS_MAX * 2]; /* the clients' ends */
+static unsigned ends;
+
+static void begin(void)
+{
+	agent_start();
+	memset(&at, 0, sizeof(at));
+	at.fd = -1;
+	at.page = MAP_FAILED;
+	at.lane = &lane;
+	at.chunks = SHM_CHUNKS_MIN;
+	at.guest = calloc(ATTACH_GUESTS_MAX, sizeof(*at.guest));
+	assert_non_null(at.guest);
+	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++)
+		at.guest[i].fd = -1;
+	ends = 0;
+}
+
+static void finish(void)
+{
+	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++)
+		if (at.guest[i].fd != -1)
+			dismiss(&at.guest[i]);
+	assert_int_equal(at.guests, 0);
+	free(at.guest);
+	while (ends)
+		close(end[--ends]);
+	agent_kill();
+}
+
+/* Process @pid of @uid connects, and asks if @asks. Returns its end. */
+static int come(pid_t pid, uid_t uid, bool asks)
+{
+	struct attach_request req = {.magic = ATTACH_MAGIC, .abi = ATTACH_ABI, .pid = pid};
+	int s[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, s), 0);
+	if (asks)
+		assert_int_equal(send(s[0], &req, sizeof(req), 0), sizeof(req));
+	let_in(&at, s[1], (int)syscall(SYS_pidfd_open, pid, 0), pid, uid);
+	end[ends++] = s[0];
+	return s[0];
+}
+
+/* 1: a mapping, 0: none, -1: no answer yet, -2: turned away */
+static int answer_to(int fd)
+{
+	struct attach_reply reply;
+	int passed = -1;
+	ssize_t n = sock_recv_fd(fd, &reply, sizeof(reply), &passed);
+
+	if (passed != -1)
+		close(passed);
+	if (n == -EAGAIN)
+		return -1;
+	return n != sizeof(reply) ? -2 : reply.size && passed != -1;
+}
+
+static void test_silent_guests_lock_nobody_out(void **state)
+{
+	int first, asks;
+
+	(void)state;
+	begin();
+	first = come(getpid(), 1000, false);
+	for (unsigned i = 0; i < 2 * ATTACH_GUESTS_UID_MAX; i++)
+		(void)come(getpid(), 1000, false);
+	assert_true(at.guests == ATTACH_GUESTS_UID_MAX && at.dismissed == ATTACH_GUESTS_UID_MAX + 1);
+	assert_int_equal(answer_to(first), -2);
+	assert_int_equal(answer_to(come(getpid(), 1000, true)), 1);
+	assert_int_equal(answer_to(come(getpid(), 1001, true)), 1);
+	for (unsigned uid = 1001; at.guests < ATTACH_GUESTS_MAX; uid++)
+		for (unsigned i = 0; i < ATTACH_GUESTS_UID_MAX && at.guests < ATTACH_GUESTS_MAX; i++)
+			(void)come(getpid(), uid, false);
+	asks = come(getpid(), 2000, false);
+	assert_int_equal(answer_to(asks), -1); /* has a place; it was one of another user's */
+	assert_true(at.guests == ATTACH_GUESTS_MAX && guests_of(&at, 2000) == 1);
+	assert_int_equal(answer_to(come(getpid(), 0, true)), 1);
+	finish();
+}
+
+/* Whose place is needed is heard first. */
+static void test_guest_that_has_asked_is_served(void **state)
+{
+	struct attach_request req = {.magic = ATTACH_MAGIC, .abi = ATTACH_ABI};
+	int first;
+
+	(void)state;
+	begin();
+	first = come(getpid(), 1000, false);
+	assert_int_equal(send(first, &req, sizeof(req), 0), sizeof(req));
+	for (unsigned i = 0; i < ATTACH_GUESTS_UID_MAX; i++)
+		(void)come(getpid(), 1000, false);
+	assert_int_equal(answer_to(first), 1);
+	assert_true(at.dismissed == 0 && at.attached == 1);
+	finish();
+}
+
+static void test_mappings_of_one_process_and_user(void **state)
+{
+	pid_t child = fork(), other = child ? fork() : 0;
+	struct family crowd = {.uid = 1000}, *old = NULL;
+	struct family *many;
+	unsigned got = 0;
+
+	(void)state;
+	if (!child || !other) {
+		pause();
+		_exit(0);
+	}
+	begin();
+	for (unsigned i = 0; i < FAMILIES_PID_MAX + 5; i++)
+		got += answer_to(come(child, 1000, true)) == 1;
+	assert_true(got == FAMILIES_PID_MAX && at.limited == 5 && at.refused == 5);
+	assert_int_equal(answer_to(come(other, 1000, true)), 1);
+	for (struct family *f = lane.families; f; f = f->next) /* it lives in the last one only */
+		if (f->member[0]->p.pid == child)
+			got -= f->member[0]->pidfd == -1;
+	assert_int_equal(got, 1);
+	many = calloc(FAMILIES_UID_MAX, sizeof(*many));
+	assert_non_null(many);
+	for (unsigned i = 0; i < FAMILIES_UID_MAX; i++) {
+		many[i] = crowd;
+		many[i].next = i ? &many[i - 1] : lane.families;
+	}
+	old = lane.families;
+	lane.families = &many[FAMILIES_UID_MAX - 1];
+	assert_int_equal(family_may(&lane, other, 1000), -EDQUOT);
+	assert_int_equal(family_may(&lane, other, 1001), 0);
+	assert_int_equal(family_may(&lane, child, 0), -EUSERS);
+	lane.families = old;
+	free(many);
+	finish();
+	kill(child, SIGKILL);
+	kill(other, SIGKILL);
+	waitpid(child, NULL, 0);
+	waitpid(other, NULL, 0);
+}
+
+static void test_process_that_died_meanwhile(void **state)
+{
+	struct attach_request req = {.magic = ATTACH_MAGIC, .abi = ATTACH_ABI};
+	pid_t child = fork();
+	int fd;
+
+	(void)state;
+	if (!child) {
+		pause();
+		_exit(0);
+	}
+	begin();
+	fd = come(child, 1000, false);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	assert_int_equal(send(fd, &req, sizeof(req), 0), sizeof(req));
+	assert_true(serve(&at.guest[0]));
+	assert_int_equal(answer_to(fd), 0);
+	assert_true(at.attached == 0 && !lane.families);
+	finish();
+}
+
+static void test_refusals_are_told_once(void **state)
+{
+	struct guest g = {.attach = &at, .pid = 1};
+
+	(void)state;
+	begin();
+	for (unsigned round = 0; round < 3; round++)
+		for (g.uid = 0; g.uid < 5; g.uid++)
+			warn_refused(&at, &g, -EUSERS);
+	for (g.uid = 0; g.uid < 5; g.uid++) {
+		unsigned known = 0;
+
+		for (unsigned i = 0; i < ATTACH_WARNED; i++)
+			known += at.warned[i].until > 0 && at.warned[i].uid == g.uid && at.warned[i].count == 2;
+		assert_int_equal(known, 1);
+	}
+	finish();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_silent_guests_lock_nobody_out),
+		cmocka_unit_test(test_guest_that_has_asked_is_served),
+		cmocka_unit_test(test_mappings_of_one_process_and_user),
+		cmocka_unit_test(test_process_that_died_meanwhile),
+		cmocka_unit_test(test_refusals_are_told_once),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
