@@ -255,18 +255,20 @@ static bool idle_differs(struct family *f, struct tap *t, bool over)
 	}
 	if (rep == t->next[0] + t->next[1])
 		return false;
-	if ((idle || over) && t->audit_rep == rep && t->audit_calls == calls && f->sweep >= t->audit_sweep) {
-		if (over)
-			tap_over(t);
-		else
-			tap_lose_rest(t);
-		return false;
-	}
-	t->audit_rep = rep;
-	t->audit_calls = calls;
-	t->audit_sweep = f->sweep + 2;
 	f->unsettled = true;
-	return true;
+	if (t->audit_rep != rep || t->audit_calls != calls || !(idle || over)) {
+		t->audit_rep = rep;
+		t->audit_calls = calls;
+		t->audit_sweep = f->sweep + 2;
+		return true;
+	}
+	if (f->sweep < t->audit_sweep)
+		return true;
+	if (over)
+		tap_over(t);
+	else
+		tap_lose_rest(t);
+	return false;
 }
 
 /* Settle one slot: what a dead process, or a connection that is over, reported and never wrote is lost. Returns false
