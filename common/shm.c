@@ -164,7 +164,7 @@ struct shm_slot *shm_find(const struct shm *v, uint16_t producer, const void *ha
 	return NULL;
 }
 
-/* Make the place ready for its next use, while nobody can find it. */
+/* Begin the place's next use. */
 static void slot_begin(struct shm_slot *s, uint16_t producer)
 {
 	for (unsigned d = 0; d < 2; d++) {
@@ -192,17 +192,16 @@ struct shm_slot *shm_insert(const struct shm *v, uint16_t producer, const void *
 			uint64_t none = 0;
 
 			if (load(place) ||
-			    !atomic_compare_exchange_strong_explicit(place, &none, SHM_BUSY_KEY, memory_order_acquire,
+			    !atomic_compare_exchange_strong_explicit(place, &none, key, memory_order_seq_cst,
 								     memory_order_relaxed))
 				continue;
-			slot_begin(s, producer);
 			/* two threads may meet a new handle at once: of two places with one key the first counts */
-			(void)atomic_exchange_explicit(place, key, memory_order_seq_cst);
 			first = find_in(v, key, n);
 			if (first && first != s) {
 				store_rel(place, 0);
 				return first;
 			}
+			slot_begin(s, producer);
 			return s;
 		}
 	atomic_fetch_add_explicit(&v->h->table_full, 1, memory_order_relaxed);

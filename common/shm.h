@@ -158,7 +158,7 @@ struct shm {
 	uint32_t chunks, places, fifo_mask;
 	struct shm_header *h;
 	_Atomic int32_t *pid;	   /* SHM_PRODUCERS: as the process sees itself; < 0: agentd found it dead; 0: free */
-	_Atomic uint64_t *bucket;  /* places keys; SHM_BUSY_KEY while a slot is being made ready */
+	_Atomic uint64_t *bucket;  /* places keys */
 	struct shm_slot *slot;	   /* places */
 	struct shm_fact *fact;	   /* places */
 	struct shm_stripe *stripe; /* SHM_STRIPES */
@@ -182,8 +182,6 @@ uint32_t shm_pop(const struct shm *v, _Atomic uint64_t *stack);
 /* --- producer ------------------------------------------------------------------------------------ */
 
 enum shm_why { SHM_FULL, SHM_BUSY };
-
-#define SHM_BUSY_KEY 1u
 
 /* Take a producer number and leave @pid with it. Returns 0 if there is none left (counted in the header). */
 uint16_t shm_producer(const struct shm *v, int32_t pid);
