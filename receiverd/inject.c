@@ -62,11 +62,17 @@ static void on_retry(struct ev_loop *loop, ev_timer *w, int events)
 	go_on(i);
 }
 
-/* It cannot be written any more. With an interface, injecting goes on without the file. */
+/* It cannot be written any more: cut a half block off. With an interface, injecting goes on without the file. */
 static void file_failed(struct inject *i, int err)
 {
-	log_error_errno(COMPONENT, err, "cannot write %s%s", i->path, i->none ? "" : "; going on without it");
-	ev_io_stop(i->loop, &i->io);
+	log_error_errno(COMPONENT, err, "cannot write %s, up to %u frames are not in it%s", i->path, i->out.n,
+			i->none ? "" : "; going on without it");
+	if (i->regular)
+		(void)!ftruncate(i->file, i->good);
+	if (ev_is_active(&i->io) && i->io.fd == i->file) { /* what was to end the waiting */
+		ev_io_stop(i->loop, &i->io);
+		wait_time(i, BUSY_S);
+	}
 	close(i->file);
 	i->file = -1;
 	i->failed = i->none;
@@ -87,6 +93,8 @@ static void file_flush(struct inject *i)
 		else
 			i->out_off += (size_t)n;
 	}
+	if (i->file != -1)
+		i->good += (off_t)i->out_off;
 	i->out_off = 0;
 	batch_reset(&i->out);
 }
@@ -141,6 +149,7 @@ static int file_open(struct inject *i, const char *path, char err[static INJECT_
 {
 	bool out = strcmp(path, "-") == 0;
 	uint8_t head[PCAPNG_HEAD];
+	struct stat st;
 	int r;
 
 	(void)snprintf(i->path, sizeof(i->path), "%s", out ? "standard output" : path);
@@ -152,6 +161,8 @@ static int file_open(struct inject *i, const char *path, char err[static INJECT_
 		(void)snprintf(err, INJECT_ERR, "cannot write %.150s: %s", i->path, strerror(-r));
 		return r;
 	}
+	i->regular = fstat(i->file, &st) == 0 && S_ISREG(st.st_mode);
+	i->good = i->regular ? lseek(i->file, 0, SEEK_CUR) : 0;
 	batch_init(&i->out);
 	return 0;
 }
@@ -214,10 +225,14 @@ ssize_t inject_send(struct inject *i, struct iovec *frame, const uint64_t *ts_ns
 {
 	ssize_t r;
 
+	if (i->failed)
+		return -EIO;
 	if (i->busy)
 		return -EAGAIN;
 	if (i->file != -1) {
 		n = file_room(i, frame, n);
+		if (i->failed)
+			return -EIO;
 		if (n == 0) {
 			wait_writable(i, i->file);
 			return -EAGAIN;

@@ -37,6 +37,8 @@ struct inject {
 	char path[256];
 	struct batch out; /* for the file */
 	size_t out_off;	  /* bytes of it that are written */
+	off_t good;	  /* bytes of the file that are whole blocks */
+	bool regular;	  /* it can be cut */
 };
 
 /* @loop   borrowed for good; NULL (tests): then nothing can wait
@@ -53,7 +55,8 @@ int inject_init(struct inject *i, struct ev_loop *loop, const char *iface, const
 void inject_fini(struct inject *i);
 
 /* Inject frame[0..n) with their times (ns since the epoch; for the file).
- * Returns how many were, 1 .. @n; -EAGAIN: busy, nothing was; or another -errno: frame[0] can never be injected. */
+ * Returns how many were, 1 .. @n; -EAGAIN: busy, nothing was; or another -errno: frame[0] can never be injected (-EIO: nothing
+ * can any more, see failed). */
 ssize_t inject_send(struct inject *i, struct iovec *frame, const uint64_t *ts_ns, unsigned n);
 
 /* Nothing came for a moment: write to the file what is gathered. */
