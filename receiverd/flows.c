@@ -76,31 +76,47 @@ bool flows_full(const struct flows *f)
 	return f->n == f->max;
 }
 
-struct rflow *flows_oldest(struct flows *f)
+/* The session with the most flows. Slow: done once after the largest one has ended. */
+static struct flows_list *find_largest(const struct flows *f)
 {
-	return f->oldest;
+	struct flows_list *largest = NULL;
+
+	for (unsigned i = 0; i < f->n_used; i++) {
+		struct flows_list *of = f->pool[i].of;
+
+		if (of != NULL && (largest == NULL || of->n > largest->n))
+			largest = of;
+	}
+	return largest;
 }
 
-static void age_out(struct flows *f, struct rflow *r)
+struct rflow *flows_victim(struct flows *f, struct flows_list *of)
 {
-	*(r->older != NULL ? &r->older->newer : &f->oldest) = r->newer;
-	*(r->newer != NULL ? &r->newer->older : &f->newest) = r->older;
+	if (f->largest == NULL)
+		f->largest = find_largest(f);
+	return of->n > f->max / FLOWS_SHARE || of->n >= f->largest->n ? of->oldest : f->largest->oldest;
 }
 
-static void age_in(struct flows *f, struct rflow *r)
+static void age_out(struct rflow *r)
 {
-	r->older = f->newest;
+	*(r->older != NULL ? &r->older->newer : &r->of->oldest) = r->newer;
+	*(r->newer != NULL ? &r->newer->older : &r->of->newest) = r->older;
+}
+
+static void age_in(struct rflow *r)
+{
+	r->older = r->of->newest;
 	r->newer = NULL;
-	*(f->newest != NULL ? &f->newest->newer : &f->oldest) = r;
-	f->newest = r;
+	*(r->older != NULL ? &r->older->newer : &r->of->oldest) = r;
+	r->of->newest = r;
 }
 
-static void touch(struct flows *f, struct rflow *r)
+static void touch(struct rflow *r)
 {
-	if (f->newest == r)
+	if (r->of->newest == r)
 		return;
-	age_out(f, r);
-	age_in(f, r);
+	age_out(r);
+	age_in(r);
 }
 
 static struct rflow *take(struct flows *f)
@@ -111,18 +127,37 @@ static struct rflow *take(struct flows *f)
 	if (r != NULL)
 		f->spare = r->tuple_next;
 	else
-		r = &f->pool[f->n];
+		r = &f->pool[f->n_used++];
 	f->n++;
 	*r = (struct rflow){0};
 	return r;
 }
 
+/* All flows of an id in the chain belong to one session, its owner: the first decides. */
 static bool owned_by_other(const struct flows *f, const struct flows_list *of, uint64_t id)
 {
 	for (const struct rflow *r = f->by_id[hash_id(f, id)]; r != NULL; r = r->id_next)
-		if (r->id == id && r->of != of && !r->duplicate)
-			return true;
+		if (r->id == id)
+			return r->of != of;
 	return false;
+}
+
+static void own(struct flows *f, struct rflow *r)
+{
+	struct rflow **b = &f->by_id[hash_id(f, r->id)];
+
+	r->id_prev = NULL;
+	r->id_next = *b;
+	if (*b != NULL)
+		(*b)->id_prev = r;
+	*b = r;
+}
+
+static void disown(struct flows *f, struct rflow *r)
+{
+	*(r->id_prev != NULL ? &r->id_prev->id_next : &f->by_id[hash_id(f, r->id)]) = r->id_next;
+	if (r->id_next != NULL)
+		r->id_next->id_prev = r->id_prev;
 }
 
 static bool reversed(const struct tuple *a, const struct tuple *b)
@@ -155,15 +190,10 @@ static void link_in(struct flows *f, struct rflow *r)
 
 	r->tuple_next = *b;
 	*b = r;
-	b = &f->by_id[hash_id(f, r->id)];
-	r->id_next = *b;
-	*b = r;
-	age_in(f, r);
-	r->after = r->of->first;
-	if (r->after != NULL)
-		r->after->prev = r;
-	r->of->first = r;
+	age_in(r);
 	r->of->n++;
+	if (f->largest != NULL && r->of->n > f->largest->n)
+		f->largest = r->of;
 }
 
 void flows_drop(struct flows *f, struct rflow *r)
@@ -173,15 +203,12 @@ void flows_drop(struct flows *f, struct rflow *r)
 	while (*p != r)
 		p = &(*p)->tuple_next;
 	*p = r->tuple_next;
-	p = &f->by_id[hash_id(f, r->id)];
-	while (*p != r)
-		p = &(*p)->id_next;
-	*p = r->id_next;
-	age_out(f, r);
-	*(r->prev != NULL ? &r->prev->after : &r->of->first) = r->after;
-	if (r->after != NULL)
-		r->after->prev = r->prev;
+	if (!r->duplicate)
+		disown(f, r);
+	age_out(r);
 	r->of->n--;
+	if (r->of->n == 0 && f->largest == r->of)
+		f->largest = NULL;
 	if (r->of->last_found == r)
 		r->of->last_found = NULL;
 	r->of = NULL;
@@ -205,14 +232,18 @@ struct rflow *flows_announce(struct flows *f, struct flows_list *of, const struc
 		r->t = a->t;
 		r->id = a->id;
 		r->of = of;
+		r->duplicate = true; /* until it is known better */
 		link_in(f, r);
 	}
 	r->stream = a->stream;
 	r->phase = FLOW_ANNOUNCED;
 	r->fin = 0;
 	r->server_known = false;
-	r->duplicate = owned_by_other(f, of, a->id);
-	touch(f, r);
+	if (r->duplicate && !owned_by_other(f, of, a->id)) {
+		r->duplicate = false;
+		own(f, r);
+	}
+	touch(r);
 	return r;
 }
 
@@ -275,7 +306,7 @@ struct flows_frame flows_find(struct flows *f, struct flows_list *of, const uint
 	return x;
 }
 
-void flows_sent(struct flows *f, const struct flows_frame *x, const uint8_t *p)
+void flows_sent(const struct flows_frame *x, const uint8_t *p)
 {
 	struct rflow *r = x->flow;
 
@@ -289,7 +320,7 @@ void flows_sent(struct flows *f, const struct flows_frame *x, const uint8_t *p)
 	}
 	if (r->phase != FLOW_LIVE)
 		return;
-	touch(f, r);
+	touch(r);
 	if (x->flags & FORGE_RST) {
 		r->phase = FLOW_OVER;
 		return;

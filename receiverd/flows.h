@@ -18,6 +18,7 @@
 #include "common/tuple.h"
 
 #define FLOWS_MAX 65536	      /* flows in a table */
+#define FLOWS_SHARE 8	      /* a session with more than max / FLOWS_SHARE makes room itself */
 #define FLOWS_CLOSE_BYTES 128 /* of a closing frame at most */
 
 enum flow_phase {
@@ -37,16 +38,15 @@ struct rflow {
 	bool duplicate;	   /* somebody else owns its id */
 	uint16_t window;
 	uint8_t mac[12]; /* of the client's SYN: destination, source */
-	/* private: links of pool or hash chains, of the table by age, of the session */
+	/* private: links of pool or hash chains (by id: owners only), of the session by last use */
 	struct flows_list *of;
-	struct rflow *tuple_next, *id_next;
+	struct rflow *tuple_next, *id_next, *id_prev;
 	struct rflow *older, *newer;
-	struct rflow *prev, *after;
 };
 
 /* What one session has in the table. All zero at first. */
 struct flows_list {
-	struct rflow *first;
+	struct rflow *oldest, *newest; /* by last use */
 	struct rflow *last_found;
 	unsigned n;
 };
@@ -56,10 +56,11 @@ struct flows {
 	uint64_t evicted; /* flows closed because the table was full */
 	/* private */
 	struct rflow *pool, *spare;
+	unsigned n_used; /* entries of the pool that were ever used */
 	struct rflow **by_tuple, **by_id;
 	uint32_t mask;
 	uint64_t seed;
-	struct rflow *oldest, *newest; /* by last use */
+	struct flows_list *largest; /* a session with many flows; NULL: look for one */
 };
 
 /* What flows_find() saw in a frame and flows_sent() needs. */
@@ -74,9 +75,13 @@ struct flows_frame {
 int flows_init(struct flows *f, unsigned max);
 void flows_fini(struct flows *f);
 
-/* Is there no room for one more flow? Then flows_oldest() must be closed and dropped first. */
+/* Is there no room for one more flow? Then flows_victim() must be closed and dropped first. */
 bool flows_full(const struct flows *f);
-struct rflow *flows_oldest(struct flows *f);
+
+/* Which flow makes room for one more of @of, when the table is full: @of's own that was not used for longest, if it has
+ * more than an FLOWS_SHAREth of the table; else one of a session that has at least as many. So nobody loses a flow to
+ * a session with more flows, or to one over its share. */
+struct rflow *flows_victim(struct flows *f, struct flows_list *of);
 
 /* @of announces the flow @a; a new incarnation of one that it has is the same entry. Needs room. */
 struct rflow *flows_announce(struct flows *f, struct flows_list *of, const struct local_flow *a);
@@ -85,7 +90,7 @@ struct rflow *flows_announce(struct flows *f, struct flows_list *of, const struc
 struct flows_frame flows_find(struct flows *f, struct flows_list *of, const uint8_t *p, size_t len);
 
 /* The frame @p, found as @x, was injected. */
-void flows_sent(struct flows *f, const struct flows_frame *x, const uint8_t *p);
+void flows_sent(const struct flows_frame *x, const uint8_t *p);
 
 /* Build the next frame that closes @r. When it is injected, tell it to flows_sent() with @ret_x and ask again: five
  * frames at most.

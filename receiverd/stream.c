@@ -66,7 +66,7 @@ static int flush(struct stream *s, struct run *r)
 	int err = 0;
 
 	while (i < r->n) {
-		ssize_t n = inject_send(s->inject, r->frame + i, r->ts_ns + i, r->n - i);
+		ssize_t n = s->discarding ? -EIO : inject_send(s->inject, r->frame + i, r->ts_ns + i, r->n - i);
 		enum verdict v = n > 0 ? VERDICT_INJECTED : VERDICT_ERROR;
 
 		if (n == -EAGAIN) {
@@ -77,7 +77,7 @@ static int flush(struct stream *s, struct run *r)
 			uncount(&s->n.queued, r->frame[i].iov_len);
 			count(&s->n.by[v], r->frame[i].iov_len);
 			if (v == VERDICT_INJECTED && r->flow[i].flow != NULL)
-				flows_sent(s->flows, &r->flow[i], r->frame[i].iov_base);
+				flows_sent(&r->flow[i], r->frame[i].iov_base);
 			r->done = r->end[i];
 		}
 	}
@@ -136,7 +136,7 @@ static int close_flow(struct stream *s, struct rflow *f)
 			return -EAGAIN;
 		if (n > 0)
 			count(&s->n.closing, len);
-		flows_sent(s->flows, &x, buf); /* refused or not: it is not tried twice */
+		flows_sent(&x, buf); /* refused or not: it is not tried twice */
 		if (f->phase == FLOW_OVER)
 			s->n.flows_closed++;
 	}
@@ -147,8 +147,10 @@ static int announce(struct stream *s, const struct local_flow *a)
 {
 	if (!s->has_hello)
 		return -EPROTO;
+	if (s->discarding)
+		return 0;
 	if (flows_full(s->flows)) {
-		struct rflow *old = flows_oldest(s->flows);
+		struct rflow *old = flows_victim(s->flows, &s->list);
 		int err = close_flow(s, old);
 
 		if (err != 0)
@@ -283,29 +285,28 @@ int stream_run(struct stream *s)
 
 int stream_end(struct stream *s)
 {
-	while (s->list.first != NULL) {
-		int err = close_flow(s, s->list.first);
+	struct rflow *f;
+
+	while ((f = s->list.oldest) != NULL) {
+		int err = close_flow(s, f);
 
 		if (err != 0)
 			return err;
-		flows_drop(s->flows, s->list.first);
+		flows_drop(s->flows, f);
 	}
 	return 0;
 }
 
 void stream_abandon(struct stream *s)
 {
-	while (s->list.first != NULL)
-		flows_drop(s->flows, s->list.first);
+	while (s->list.oldest != NULL)
+		flows_drop(s->flows, s->list.oldest);
 }
 
 void stream_discard(struct stream *s)
 {
-	struct count *e = &s->n.by[VERDICT_ERROR];
-
-	e->frames += s->n.queued.frames;
-	e->bytes += s->n.queued.bytes;
-	s->n.queued = (struct count){0};
+	s->discarding = true;
+	(void)!stream_run(s); /* what is wrong with it, if anything, was told already */
 	s->len = 0;
 }
 

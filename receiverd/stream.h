@@ -65,6 +65,7 @@ struct stream {
 	struct local_statistics statistics;
 	uint64_t decided; /* offset in the stream up to which all is decided */
 	uint64_t seen;	  /* offset up to which frames are counted as received */
+	bool discarding;  /* its frames are refused: the injector will not be ready in time */
 	const char *why;  /* after an error: what was wrong with the stream */
 	uint8_t *buf;	  /* STREAM_BUF bytes, the session's */
 	size_t len;	  /* bytes in it, the first of them at offset decided */
@@ -91,7 +92,7 @@ CUR_MUST int stream_end(struct stream *s);
 /* Forget all flows without closing them: the injector will not be ready in time. */
 void stream_abandon(struct stream *s);
 
-/* Give up what is queued: count it as refused. */
+/* Give up what was read and not decided on: count its frames as refused. */
 void stream_discard(struct stream *s);
 
 /* @to += @t. */

@@ -2,12 +2,14 @@
 /* test_stream.c - an agent's bytes in: what is injected, what is counted, who owns a flow, how flows are closed.
  * What is injected is read back from the file that receiverd -o none -w writes. */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -333,10 +335,10 @@ static void test_only_what_is_missing_is_closed(void **state)
 	assert_int_equal(send_out(&a), 0);
 	assert_int_equal(a.n.by[VERDICT_INJECTED].frames, 19);
 	assert_int_equal(stream_end(&a), 0);
-	/* the newest first */
-	is_segment(19, 4002, SIDE_CLIENT, FORGE_ACK, 102, 902);
-	is_segment(20, 4001, SIDE_CLIENT, FORGE_FIN | FORGE_ACK, 101, 902);
-	is_segment(21, 4001, SIDE_CLIENT, FORGE_ACK, 102, 902);
+	/* what was not used for longest first */
+	is_segment(19, 4001, SIDE_CLIENT, FORGE_FIN | FORGE_ACK, 101, 902);
+	is_segment(20, 4001, SIDE_CLIENT, FORGE_ACK, 102, 902);
+	is_segment(21, 4002, SIDE_CLIENT, FORGE_ACK, 102, 902);
 	assert_int_equal(injected(22).len, 0);
 	assert_int_equal(a.n.flows_closed, 2);
 }
@@ -447,6 +449,104 @@ static void test_a_full_table_closes_the_oldest(void **state)
 	assert_int_equal(flows.evicted, 20001);
 }
 
+static int set_up_16(void **state)
+{
+	(void)state;
+	return set_up_sized(16);
+}
+
+static void test_who_has_many_flows_makes_room(void **state)
+{
+	(void)state;
+	hello(&a);
+	hello(&b);
+	handshake(1, 4001);
+	assert_int_equal(send_out(&a), 0);
+	for (uint16_t i = 0; i < 100; i++)
+		handshake(100 + i, 5000 + i);
+	assert_int_equal(send_out(&b), 0);
+	assert_true(a.list.n == 1 && b.list.n == 15 && flows.evicted == 85); /* b is larger: its own */
+	handshake(2, 4002);
+	assert_int_equal(send_out(&a), 0);
+	assert_true(a.list.n == 2 && b.list.n == 14 && flows.evicted == 86); /* a is smaller: b's */
+	assert_int_equal(stream_end(&b), 0);
+	hello((stream_init(&b, &inject, &flows, buf_b), &b));
+	for (uint16_t i = 0; i < 20; i++)
+		handshake(200 + i, 6000 + i);
+	assert_int_equal(send_out(&b), 0);
+	assert_true(a.list.n == 2 && b.list.n == 14 && flows.evicted == 92);
+	assert_int_equal(stream_end(&a), 0);
+	assert_int_equal(stream_end(&b), 0);
+	assert_int_equal(flows.n, 0);
+}
+
+static void test_one_id_many_times_costs_no_more(void **state)
+{
+	clock_t t0 = clock();
+
+	(void)state;
+	hello(&a);
+	hello(&b);
+	for (struct stream *s = &a;; s = &b) {
+		for (uint32_t i = 0; i < 60000; i++) {
+			struct tuple t = tuple((uint16_t)(i + 1));
+
+			if (!batch_flow(&out, 7, i, 0, &t)) {
+				assert_int_equal(send_out(s), 0);
+				assert_true(batch_flow(&out, 7, i, 0, &t));
+			}
+		}
+		assert_int_equal(send_out(s), 0);
+		if (s == &b)
+			break;
+	}
+	assert_int_equal(stream_end(&a), 0);
+	handshake(7, 4001);
+	assert_int_equal(send_out(&b), 0); /* now it owns the id */
+	assert_int_equal(b.n.by[VERDICT_INJECTED].frames, 3);
+	assert_int_equal(stream_end(&b), 0);
+	assert_int_equal(flows.n, 0);
+	assert_true(clock() - t0 < 2 * CLOCKS_PER_SEC); /* a tenth of it */
+}
+
+static void test_what_is_given_up_is_counted(void **state)
+{
+	(void)state;
+	hello(&a);
+	for (int i = 0; i < 1000; i++)
+		frame(60, 0x88b5);
+	inject.busy = true;
+	assert_int_equal(send_out(&a), -EAGAIN);
+	assert_true(a.n.received.frames < 1000); /* the rest is not even looked at */
+	stream_discard(&a);
+	assert_true(holds(&a) && a.len == 0);
+	assert_int_equal(a.n.received.frames, 1000);
+	assert_int_equal(a.n.by[VERDICT_ERROR].frames, 1000);
+	assert_int_equal(a.n.queued.frames, 0);
+	inject.busy = false;
+}
+
+static void test_nothing_is_injected_into_a_full_disk(void **state)
+{
+	int full = open("/dev/full", O_WRONLY);
+
+	(void)state;
+	hello(&a);
+	frame(60, 0x88b5);
+	assert_int_equal(send_out(&a), 0);
+	assert_int_equal(dup2(full, inject.file), inject.file);
+	inject.regular = false;
+	for (int i = 0; i < 900; i++)
+		frame(60, 0x88b5);
+	assert_int_equal(send_out(&a), 0);
+	inject_settle(&inject);
+	assert_true(inject.failed);
+	frame(60, 0x88b5);
+	assert_int_equal(send_out(&a), 0);
+	assert_true(a.n.by[VERDICT_ERROR].frames >= 1 && holds(&a));
+	close(full);
+}
+
 static void test_a_flow_with_two_equal_ends_harms_nobody(void **state)
 {
 	struct tuple t = {.ver = 4, .port = {5, 5}};
@@ -491,6 +591,10 @@ int main(void)
 		TEST(test_one_owner_per_flow_id),
 		TEST(test_a_reused_tuple_is_another_flow),
 		cmocka_unit_test_setup_teardown(test_a_full_table_closes_the_oldest, set_up_small, tear_down),
+		cmocka_unit_test_setup_teardown(test_who_has_many_flows_makes_room, set_up_16, tear_down),
+		TEST(test_one_id_many_times_costs_no_more),
+		TEST(test_what_is_given_up_is_counted),
+		TEST(test_nothing_is_injected_into_a_full_disk),
 		TEST(test_a_flow_with_two_equal_ends_harms_nobody),
 		TEST(test_what_is_no_stream_ends_it),
 	};
