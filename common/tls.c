@@ -21,6 +21,8 @@
 #define RECORD_ROOM (RECORD + 512) /* what a record may need in the out buffer */
 #define OUT_SIZE (TLS_OUT_MAX + 64 * 1024)
 #define READ_AHEAD (128 * 1024)
+#define READS 4	      /* from the socket in one call: records without data may follow each other without end */
+#define LATE_MAX 1000 /* handshake messages after the handshake: key updates, tickets */
 
 struct tls_ctx {
 	SSL_CTX *ctx;
@@ -33,7 +35,10 @@ struct tls {
 	bool client;
 	bool dead; /* failed: OpenSSL must not be asked to shut down */
 	bool eof;
-	int io_errno; /* of the last socket call that failed for good */
+	bool shaken;	/* the handshake is done */
+	unsigned reads; /* from the socket in this call */
+	unsigned late;	/* handshake messages that came after the handshake */
+	int io_errno;	/* of the last socket call that failed for good */
 	uint64_t sent;
 	size_t off, len; /* out[off..len) waits for the socket */
 	char err[TLS_ERR];
@@ -81,6 +86,10 @@ static int bio_read(BIO *b, char *p, int n)
 	ssize_t r;
 
 	BIO_clear_retry_flags(b);
+	if (t->reads++ >= READS) { /* the socket stays readable */
+		BIO_set_retry_read(b);
+		return -1;
+	}
 	do
 		r = recv(t->fd, p, (size_t)n, MSG_DONTWAIT);
 	while (r == -1 && errno == EINTR);
@@ -110,6 +119,19 @@ static long bio_ctrl(BIO *b, int cmd, long num, void *ptr)
 	default:
 		return 0;
 	}
+}
+
+/* OpenSSL tells of each message and header that it has read or written. */
+static void on_message(int out, int version, int type, const void *p, size_t len, SSL *ssl, void *arg)
+{
+	struct tls *t = arg;
+
+	(void)version;
+	(void)p;
+	(void)len;
+	(void)ssl;
+	if (!out && type == SSL3_RT_HANDSHAKE && t->shaken)
+		t->late++;
 }
 
 static void set_up(void)
@@ -243,6 +265,8 @@ int tls_new(struct tls **ret, struct tls_ctx *c, int fd, const char *name)
 	BIO_set_data(b, t);
 	BIO_set_init(b, 1);
 	SSL_set_bio(t->ssl, b, b);
+	SSL_set_msg_callback(t->ssl, on_message);
+	SSL_set_msg_callback_arg(t->ssl, t);
 	if (t->client)
 		SSL_set_connect_state(t->ssl);
 	else
@@ -311,10 +335,12 @@ enum tls_ret tls_handshake(struct tls *t)
 	int r;
 
 	ERR_clear_error();
+	t->reads = 0;
 	r = SSL_do_handshake(t->ssl);
 	want = r == 1 ? TLS_OK : result(t, r);
 	if (want == TLS_OK && SSL_version(t->ssl) < TLS1_3_VERSION && SSL_get_extms_support(t->ssl) != 1)
 		return fail(t, "the peer speaks TLS 1.2 without extended master secret");
+	t->shaken = want == TLS_OK;
 	sent = tls_flush(t); /* alerts too */
 	if (want == TLS_CLOSED || want == TLS_FAILED)
 		return want;
@@ -380,11 +406,14 @@ enum tls_ret tls_read(struct tls *t, void *buf, size_t len, size_t *ret_n)
 	size_t n = 0;
 
 	*ret_n = 0;
+	t->reads = 0;
 	while (n < len) {
 		ERR_clear_error();
 
 		int r = real.read(t->ssl, p + n, (int)(len - n < RECORD ? len - n : RECORD));
 
+		if (t->late > LATE_MAX)
+			return fail(t, "too many handshake messages after the handshake");
 		if (r <= 0)
 			return result(t, r);
 		n += (size_t)r;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <openssl/ssl.h>
 
 #include "common/identity.h"
 #include "common/tls.h"
@@ -199,6 +200,43 @@ static void test_garbage_fails(void **state)
 	hang_up();
 }
 
+static void test_key_updates_without_end_fail(void **state)
+{
+	SSL_CTX *c = SSL_CTX_new(TLS_client_method());
+	SSL *evil = SSL_new(c);
+	enum tls_ret r = TLS_WANT_READ;
+	uint8_t buf[64];
+	size_t n;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
+	assert_int_equal(tls_new(&server, server_ctx, fd[1], NULL), 0);
+	assert_int_equal(SSL_set_fd(evil, fd[0]), 1);
+	for (int i = 0; i < 20 && r != TLS_OK; i++) {
+		(void)SSL_connect(evil);
+		r = tls_handshake(server);
+	}
+	assert_int_equal(r, TLS_OK);
+	assert_int_equal(SSL_key_update(evil, SSL_KEY_UPDATE_NOT_REQUESTED), 1); /* one is fine */
+	assert_int_equal(SSL_do_handshake(evil), 1);
+	assert_int_equal(SSL_write(evil, "x", 1), 1);
+	assert_int_equal(tls_read(server, buf, sizeof(buf), &n), TLS_WANT_READ);
+	assert_int_equal(n, 1);
+	for (int i = 0; i < 100 && r != TLS_FAILED; i++) {
+		for (int k = 0; k < 100; k++) {
+			(void)SSL_key_update(evil, SSL_KEY_UPDATE_NOT_REQUESTED);
+			(void)SSL_do_handshake(evil);
+		}
+		r = tls_read(server, buf, sizeof(buf), &n);
+		assert_int_equal(n, 0);
+	}
+	assert_int_equal(r, TLS_FAILED);
+	assert_non_null(strstr(tls_error(server), "too many"));
+	SSL_free(evil);
+	SSL_CTX_free(c);
+	hang_up();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -208,6 +246,7 @@ int main(void)
 		cmocka_unit_test(test_bulk_with_full_sockets),
 		cmocka_unit_test(test_close_notify_and_a_cut_are_closed),
 		cmocka_unit_test(test_garbage_fails),
+		cmocka_unit_test(test_key_updates_without_end_fail),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
