@@ -42,7 +42,9 @@
 #define STATISTICS_S 10 /* ticks of a second */
 #define SILENCE_S 45	/* a receiver of ours says something at least every 10 s */
 #define DRAIN_S 5.0
-#define IN_SIZE 8192 /* bytes of the longest block a receiver may send */
+#define IN_SIZE 8192	 /* bytes of the longest block a receiver may send */
+#define IN_READS 16	 /* so often in one go is there more from a receiver than it has to say */
+#define UNACKED_MS 60000 /* a native receiver's TCP acknowledges or takes something in this time */
 
 enum state {
 	IDLE,	    /* waits for the back-off to end */
@@ -292,18 +294,40 @@ static void up(struct tunnel *t, uint32_t receiver_mtu)
 	become(t, UP);
 }
 
+/* A hello that came after we had taken the receiver for a native one: forge for its MTU from now on. */
+static void late_hello(struct tunnel *t, uint32_t receiver_mtu)
+{
+	uint32_t mtu = choose_mtu(t, receiver_mtu);
+
+	log_info(COMPONENT, "%s is %s after all, MTU %u", t->peer, t->receiver, mtu);
+	if (mtu == t->s.mtu)
+		return;
+	t->s.mtu = mtu;
+	t->s.epoch++;
+}
+
 /* False: the tunnel is gone. */
 static bool on_hello(struct tunnel *t, const struct local_hello *h)
 {
+	const unsigned for_ever = 0;
+
 	if (h->refusal[0] != '\0') {
 		t->backoff_s = BACKOFF_MAX_S;
 		stop(t, "it refuses us: %s", h->refusal);
 		return false;
 	}
+	if (t->state == UP && !t->native) {
+		stop(t, "it said hello twice");
+		return false;
+	}
 	(void)snprintf(t->receiver, sizeof(t->receiver), "%.100s (receiverd %.40s)", h->host, h->version);
 	t->native = false;
+	/* It may hold us back for as long as its interface is gone; that it is alive is told by what it says (SILENCE_S). */
+	(void)setsockopt(t->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &for_ever, sizeof(for_ever));
 	if (t->state == HELLO)
 		up(t, h->mtu);
+	else
+		late_hello(t, h->mtu);
 	return true;
 }
 
@@ -352,12 +376,18 @@ static bool take_blocks(struct tunnel *t)
 	return true;
 }
 
+/* Take what the receiver says. False: the tunnel is gone. */
 static bool pull(struct tunnel *t)
 {
+	unsigned reads = 0;
 	enum tls_ret r;
 	size_t n;
 
 	do {
+		if (reads++ == IN_READS) {
+			stop(t, "it sends too much");
+			return false;
+		}
 		r = tls_read(t->tls, t->in + t->in_len, IN_SIZE - t->in_len, &n);
 		t->in_len += n;
 		if (n > 0 && !take_blocks(t))
@@ -388,6 +418,7 @@ static void connect_next(struct tunnel *t)
 	stop(t, "%s", strerror(-fd));
 }
 
+/* This address did not do: the name's next one, if there is one. */
 static void try_next(struct tunnel *t, const char *why)
 {
 	if (t->i_addr >= t->n_addr) {
@@ -395,6 +426,7 @@ static void try_next(struct tunnel *t, const char *why)
 		return;
 	}
 	ev_io_stop(t->loop, &t->io);
+	tls_free(&t->tls);
 	close(t->fd);
 	t->fd = -1;
 	connect_next(t);
@@ -403,7 +435,7 @@ static void try_next(struct tunnel *t, const char *why)
 static void set_options(int fd)
 {
 	const int on = 1, idle = 10, interval = 5, probes = 4;
-	const unsigned timeout_ms = 60000;
+	const unsigned timeout_ms = UNACKED_MS;
 
 	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
@@ -432,6 +464,7 @@ static void on_connected(struct tunnel *t)
 static void on_handshake(struct tunnel *t)
 {
 	enum tls_ret r = tls_handshake(t->tls);
+	char why[TLS_ERR];
 
 	switch (r) {
 	case TLS_WANT_READ:
@@ -443,7 +476,8 @@ static void on_handshake(struct tunnel *t)
 	case TLS_OK:
 		break;
 	default:
-		stop(t, "TLS handshake: %s", tls_error(t->tls));
+		(void)snprintf(why, sizeof(why), "TLS handshake: %.200s", tls_error(t->tls));
+		try_next(t, why);
 		return;
 	}
 	t->in_len = 0;
@@ -543,7 +577,7 @@ static void on_deadline(struct ev_loop *loop, ev_timer *w, int events)
 		try_next(t, "no answer");
 		break;
 	case HANDSHAKE:
-		stop(t, "TLS handshake: no answer");
+		try_next(t, "TLS handshake: no answer");
 		break;
 	case HELLO:
 		t->native = true;

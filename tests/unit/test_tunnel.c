@@ -39,6 +39,8 @@ enum manner {
 	DEAF,	 /* hello, then reads nothing */
 	REFUSES, /* hello with a refusal */
 	RUDE,	 /* garbage instead of a hello */
+	LATE,	 /* as KIND, after more than the second that an agent waits */
+	FLOODS,	 /* hello, then heartbeats without end */
 };
 
 static struct {
@@ -79,9 +81,23 @@ static void greet(struct tls *t)
 		(void)tls_flush(t);
 		return;
 	}
+	if (rx.manner == LATE)
+		(void)usleep(1300000);
 	if (rx.manner == REFUSES)
 		(void)snprintf(m.hello.refusal, sizeof(m.hello.refusal), "we do not like you");
 	say(t, &m, true);
+}
+
+static void flood(struct tls *t)
+{
+	static uint8_t buf[60000];
+	size_t len = 0, n;
+	enum tls_ret r = TLS_OK;
+
+	while (len + LOCAL_BLOCK_MAX <= sizeof(buf))
+		len += local_write(&(struct local_msg){.kind = BLOCK_HEARTBEAT}, buf + len);
+	for (size_t off = 0; !atomic_load(&rx.stop) && (r == TLS_OK || r == TLS_WANT_WRITE); off = (off + n) % len)
+		r = tls_write(t, buf + off, len - off, &n);
 }
 
 static void serve(struct tls *t, int fd)
@@ -111,12 +127,14 @@ static void serve(struct tls *t, int fd)
 			if (b.kind == PCAPNG_LOCAL && local_parse(b.body, &m) == 0 && m.kind == BLOCK_HELLO) {
 				greet(t);
 				greeted = true;
+				if (rx.manner == FLOODS)
+					flood(t);
 			}
 		}
 		memmove(buf, buf + off, len - off);
 		len -= off;
 		done += off;
-		if (rx.manner == KIND && off > 0 && greeted)
+		if ((rx.manner == KIND || rx.manner == LATE) && off > 0 && greeted)
 			say(t, &(struct local_msg){.kind = BLOCK_ACK, .ack = done}, false);
 	}
 }
@@ -234,6 +252,11 @@ static bool is_stuck(void)
 static bool tried_thrice(void)
 {
 	return atomic_load(&rx.connected) >= 3;
+}
+
+static bool reconnected(void)
+{
+	return s->n.reconnects > 0;
 }
 
 static unsigned epoch_before;
@@ -389,6 +412,33 @@ static void test_refusals_and_garbage_end_the_attempt(void **state)
 	end();
 }
 
+static void test_a_late_hello_counts(void **state)
+{
+	(void)state;
+	start_receiver(LATE, 0);
+	begin();
+	assert_true(wait_for(has_credit));
+	assert_int_equal(s->mtu, 1500); /* as for a native one */
+	epoch_before = s->epoch;
+	put(10, 1000);
+	assert_true(wait_for(epoch_changed));
+	assert_int_equal(s->mtu, 1400);
+	assert_true(s->n.reconnects == 0);
+	put(10, 1000);
+	assert_true(wait_for(is_quiet));
+	assert_true(s->n.acked == s->n.put);
+	end();
+}
+
+static void test_a_receiver_that_floods_is_left(void **state)
+{
+	(void)state;
+	start_receiver(FLOODS, 0);
+	begin();
+	assert_true(wait_for(reconnected));
+	end();
+}
+
 static void test_nobody_there(void **state)
 {
 	char text[256];
@@ -484,6 +534,8 @@ int main(void)
 		cmocka_unit_test(test_a_broken_tunnel_is_unknown_and_comes_back),
 		cmocka_unit_test(test_no_credit_when_the_queue_is_full),
 		cmocka_unit_test(test_refusals_and_garbage_end_the_attempt),
+		cmocka_unit_test(test_a_late_hello_counts),
+		cmocka_unit_test(test_a_receiver_that_floods_is_left),
 		cmocka_unit_test(test_nobody_there),
 		cmocka_unit_test(test_file_is_whole),
 		cmocka_unit_test(test_a_full_disk_ends_the_file_with_a_whole_block),
