@@ -9,7 +9,7 @@
 #include "common/attach.h"
 #include "lane.h"
 
-#define ATTACH_GUESTS_MAX 256 /* processes that have connected and not yet asked */
+#define ATTACH_GUESTS_MAX 256			      /* processes that have connected and not yet asked */
 #define ATTACH_GUESTS_UID_MAX (ATTACH_GUESTS_MAX / 8) /* of one user but root */
 #define ATTACH_GUEST_S 0.2			      /* how long one may take to ask */
 #define ATTACH_PAUSE_S 0.1			      /* no descriptor is free: nobody is let in for so long */

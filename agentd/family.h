@@ -18,7 +18,7 @@
 #define FAMILIES_MAX 32768u
 #define FAMILIES_PID_MAX 16u		     /* of one process: each exec makes a new one */
 #define FAMILIES_UID_MAX (FAMILIES_MAX / 4u) /* of one user but root */
-#define FAMILIES_DEAD_MAX 64u /* mappings of dead processes that wait for a sink without credit */
+#define FAMILIES_DEAD_MAX 64u		     /* mappings of dead processes that wait for a sink without credit */
 
 struct tap;
 

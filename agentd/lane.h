@@ -17,9 +17,9 @@
 #include "helper.h"
 #include "sink.h"
 
-#define LANE_HELD_MAX (64u << 20)		/* agentd's own memory for records that wait */
+#define LANE_HELD_MAX (64u << 20)	    /* agentd's own memory for records that wait */
 #define FAMILY_HELD_MAX (LANE_HELD_MAX / 4) /* one family's part of it */
-#define LANE_CONNS_MAX 262144u	  /* connections */
+#define LANE_CONNS_MAX 262144u		    /* connections */
 
 struct conn;
 struct family;

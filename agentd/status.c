@@ -75,9 +75,10 @@ static void json(struct status *s, FILE *to)
 		l->unpaired_n);
 	fprintf(to,
 		", \"attach\": {\"attached\": %" PRIu64 ", \"refused\": %" PRIu64 ", \"dismissed\": %" PRIu64
-		", \"limited\": %" PRIu64 ", \"garbage\": %" PRIu64
-		", \"corrupt\": %" PRIu64 ", \"shed\": %" PRIu64 "}",
-		s->attach->attached, s->attach->refused, s->attach->dismissed, s->attach->limited, s->attach->garbage, l->corrupt, l->shed);
+		", \"limited\": %" PRIu64 ", \"garbage\": %" PRIu64 ", \"corrupt\": %" PRIu64 ", \"shed\": %" PRIu64
+		"}",
+		s->attach->attached, s->attach->refused, s->attach->dismissed, s->attach->limited, s->attach->garbage,
+		l->corrupt, l->shed);
 	fprintf(to, ", \"sweeps\": %" PRIu64 ", \"late\": %" PRIu64 ", \"processes\": [", l->sweeps, l->late);
 	for (struct family *f = l->families; f && shown < FAMILIES_SHOWN; f = f->next, shown++) {
 		fprintf(to,
