@@ -270,7 +270,8 @@ static void answer(void)
 static void balanced(bool rest)
 {
 	const struct account *a = &lane.sum;
-	uint64_t decided = a->taken + a->pool_full + a->stripes_busy + a->no_slot + a->died + a->sendfile + a->predecessor;
+	uint64_t decided =
+		a->taken + a->pool_full + a->stripes_busy + a->no_slot + a->died + a->sendfile + a->predecessor;
 	uint64_t reported = lane.ended_reported;
 
 	for (struct family *f = lane.families; f; f = f->next)
@@ -300,14 +301,14 @@ static void turn(void)
 	balanced(false);
 }
 
-static void turns(unsigned n)
+static __attribute__((unused)) void turns(unsigned n)
 {
 	while (n--)
 		turn();
 }
 
 /* Let @ms pass, and what was to happen meanwhile happen. */
-static void pass(uint64_t ms)
+static __attribute__((unused)) void pass(uint64_t ms)
 {
 	turns(2);
 	agent_now += ms * MS;
