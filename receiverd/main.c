@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "accept.h"
 #include "common/log.h"
@@ -105,6 +106,17 @@ static void watch_signals(struct receiver *r, ev_signal w[static 3])
 	}
 }
 
+/* LANE_SESSIONS and what else is open are more than the 1024 descriptors of most systems' soft limit. */
+static void raise_limits(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
+		l.rlim_cur = l.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &l);
+	}
+}
+
 static int serve(struct receiver *r)
 {
 	const int caps[] = {CAP_NET_RAW,
@@ -112,6 +124,7 @@ static int serve(struct receiver *r)
 	char err[OPT_ERR];
 	ev_signal signals[3];
 
+	raise_limits();
 	r->loop = ev_default_loop(EVFLAG_AUTO);
 	/* the key, the interface, the ports: what needs root, in the order in which mistakes are likely */
 	if (r->loop == NULL)

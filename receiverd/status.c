@@ -15,6 +15,7 @@
 #define PATIENCE_S 5.0
 #define LINE_MAX_LEN 64
 #define WAIT_MS 5000
+#define PAUSE_S 0.25 /* when there is no descriptor left for one more */
 
 struct asker {
 	int fd; /* -1: free */
@@ -29,6 +30,7 @@ struct asker {
 struct status {
 	struct receiver *receiver;
 	ev_io io;
+	ev_timer pause;
 	struct asker asker[ASKERS];
 };
 
@@ -111,6 +113,14 @@ static void on_deadline(struct ev_loop *loop, ev_timer *w, int events)
 	hang_up(w->data, loop);
 }
 
+static void on_pause_over(struct ev_loop *loop, ev_timer *w, int events)
+{
+	struct status *s = w->data;
+
+	(void)events;
+	ev_io_start(loop, &s->io);
+}
+
 static void on_connection(struct ev_loop *loop, ev_io *w, int events)
 {
 	struct status *s = w->data;
@@ -121,6 +131,11 @@ static void on_connection(struct ev_loop *loop, ev_io *w, int events)
 	pid_t pid;
 
 	(void)events;
+	if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM) {
+		ev_io_stop(loop, w); /* else it would wake us again at once */
+		ev_timer_set(&s->pause, PAUSE_S, 0);
+		ev_timer_start(loop, &s->pause);
+	}
 	if (fd < 0)
 		return;
 	for (int i = 0; i < ASKERS && a == NULL; i++)
@@ -174,7 +189,8 @@ int status_new(struct status **ret, struct receiver *r, char err[static STATUS_E
 		s->asker[i].fd = -1;
 	ev_set_userdata(r->loop, r);
 	ev_io_init(&s->io, on_connection, fd, EV_READ);
-	s->io.data = s;
+	ev_init(&s->pause, on_pause_over);
+	s->io.data = s->pause.data = s;
 	ev_io_start(r->loop, &s->io);
 	*ret = s;
 	return 0;
@@ -190,6 +206,7 @@ void status_free(struct status **sp)
 		if (s->asker[i].fd != -1)
 			hang_up(&s->asker[i], s->receiver->loop);
 	ev_io_stop(s->receiver->loop, &s->io);
+	ev_timer_stop(s->receiver->loop, &s->pause);
 	close(s->io.fd);
 	(void)unlink(s->receiver->conf.socket);
 	free(s);
