@@ -32,10 +32,13 @@ static void check_end(struct lane *l)
 static void on_ready(void *arg)
 {
 	struct lane *l = arg;
-	struct session *next;
 
-	for (struct session *s = l->first; s != NULL && !l->inject.busy; s = next) {
-		next = s->next;
+	for (unsigned left = l->n; left > 0 && !l->inject.busy; left--) {
+		struct session *s = l->turn != NULL ? l->turn : l->first;
+
+		if (s == NULL)
+			break;
+		l->turn = s->next;
 		session_resume(s);
 	}
 	check_end(l);
@@ -111,8 +114,8 @@ void lane_free(struct lane **lp)
 	*lp = NULL;
 }
 
-/* Make room for a connection from @sa, or from anybody (NULL), by ending the oldest one that has said nothing since its
- * handshake: native agents may be silent for long, but not at the cost of those who speak. */
+/* Make room for a connection from @sa, or from anybody (NULL), by ending the oldest one that has sent neither hello nor
+ * packet since its handshake: native agents may be silent for long, but not at the cost of those who speak. */
 static bool make_room(struct lane *l, const struct sockaddr_storage *sa)
 {
 	struct session *oldest = NULL;
@@ -129,13 +132,17 @@ static bool make_room(struct lane *l, const struct sockaddr_storage *sa)
 /* Why a connection from @sa cannot be taken, or NULL. */
 static const char *no_room(struct lane *l, const struct sockaddr_storage *sa)
 {
-	unsigned n = 0;
+	unsigned n = 0, n_new = 0;
 
 	for (const struct session *s = l->first; s != NULL; s = s->next)
-		if (is_new(s->state) && complain_same(&s->sa, sa))
+		if (complain_same(&s->sa, sa)) {
 			n++;
-	if (n >= LANE_NEW_PER_ADDR && !make_room(l, sa))
+			n_new += is_new(s->state);
+		}
+	if (n_new >= LANE_NEW_PER_ADDR && !make_room(l, sa))
 		return "too many connections without a hello from this address";
+	if (n >= LANE_PER_ADDR && !make_room(l, sa))
+		return "too many sessions from this address";
 	if (l->n_new >= LANE_NEW && !make_room(l, NULL))
 		return "too many connections without a hello";
 	if (l->n_spare == 0 && !make_room(l, NULL))
@@ -191,6 +198,8 @@ void lane_release(struct lane *l, struct session *s)
 	*(s->prev != NULL ? &s->prev->next : &l->first) = s->next;
 	if (s->next != NULL)
 		s->next->prev = s->prev;
+	if (l->turn == s)
+		l->turn = s->next;
 	(void)madvise(s->stream.buf, STREAM_BUF, MADV_DONTNEED);
 	l->spare[l->n_spare++] = i;
 	l->n--;

@@ -17,6 +17,7 @@
 #define LANE_SESSIONS 1024   /* connections at a time */
 #define LANE_NEW 256	     /* of these: without a hello or packet yet */
 #define LANE_NEW_PER_ADDR 32 /* of these: from one address (/64 of IPv6) */
+#define LANE_PER_ADDR 256    /* connections from one address, whatever they have said */
 #define LANE_SILENT_S 5.0    /* age from which one that has said nothing makes room for another */
 
 struct receiver;
@@ -35,6 +36,7 @@ struct lane {
 	struct flows flows;
 	struct session *session; /* LANE_SESSIONS */
 	struct session *first;	 /* of those in use, newest first */
+	struct session *turn;	 /* the one to go on first when the injector is ready; NULL: first */
 	unsigned n, n_new;
 	uint64_t held; /* bytes read and not decided on, all sessions */
 	struct lane_count count;

@@ -17,7 +17,6 @@
 #include "lane.h"
 #include "receiver.h"
 
-#define COMPONENT "session"
 #define HANDSHAKE_S 5.0
 #define HELLO_S 5.0
 #define SILENCE_S 60.0	       /* an agent of ours says something at least every 10 s */
@@ -53,7 +52,8 @@ static void watch_run(struct session *s)
 
 /* --- what the agent is told --- */
 
-static void say(struct session *s, const struct local_msg *m, bool begin)
+/* False: it was not said. */
+static bool say(struct session *s, const struct local_msg *m, bool begin)
 {
 	uint8_t buf[PCAPNG_HEAD + LOCAL_BLOCK_MAX];
 	size_t len = 0, n;
@@ -65,9 +65,10 @@ static void say(struct session *s, const struct local_msg *m, bool begin)
 	len += local_write(m, buf + len);
 	/* An agent that does not read gets nothing more: whole blocks or none, and no memory beyond TLS's buffer. */
 	if (TLS_OUT_MAX / 2 < tls_unsent(s->tls))
-		return;
+		return false;
 	(void)tls_write(s->tls, buf, len, &n);
 	(void)tls_flush(s->tls); /* an error shows at the next read */
+	return true;
 }
 
 static void say_hello(struct session *s)
@@ -83,7 +84,7 @@ static void say_hello(struct session *s)
 		(void)snprintf(m.hello.refusal, sizeof(m.hello.refusal),
 			       "this receiver speaks version %d of the protocol, not %u", LOCAL_PROTO,
 			       s->stream.hello.proto);
-	say(s, &m, true);
+	(void)say(s, &m, true);
 }
 
 static void say_ack(struct session *s)
@@ -92,7 +93,8 @@ static void say_ack(struct session *s)
 
 	if (!s->stream.has_hello || s->acked == s->stream.decided)
 		return;
-	say(s, &m, false);
+	if (!say(s, &m, false))
+		return;
 	s->acked = s->stream.decided;
 	s->acked_at = ev_now(s->lane->loop);
 	s->ticks = 0;
@@ -161,8 +163,8 @@ static void gone(struct session *s, enum tls_ret r)
 		return;
 	}
 	if (s->state == SESSION_RUN)
-		log_info(COMPONENT, "%s has ended after %llu frames", s->peer,
-			 (unsigned long long)s->stream.n.received.frames);
+		(void)remark(&s->sa, ev_now(s->lane->loop), "has ended after %llu frames",
+			     (unsigned long long)s->stream.n.received.frames);
 	if (s->stream.len > 0 && !s->lane->inject.busy)
 		bad(s, "ended in the middle of a block");
 	else if (s->state != SESSION_RUN)
@@ -178,7 +180,10 @@ void session_end(struct session *s)
 
 bool session_silent(const struct session *s)
 {
-	return s->state == SESSION_HELLO && s->stream.len == 0 && s->stream.decided == 0;
+	const struct stream *m = &s->stream;
+
+	return (s->state == SESSION_HELLO && m->len == 0 && m->decided == 0) ||
+	       (s->state == SESSION_RUN && !m->has_hello && m->n.received.frames == 0);
 }
 
 /* --- bytes in --- */
@@ -192,7 +197,7 @@ static void greet(struct session *s)
 	s->greeted = s->stream.has_hello;
 	if (!s->stream.has_hello) {
 		ev_timer_stop(s->lane->loop, &s->deadline);
-		log_info(COMPONENT, "%s is a native agent", s->peer);
+		(void)remark(&s->sa, s->heard_at, "a native agent");
 		return;
 	}
 	set_deadline(s, SILENCE_S);
@@ -201,7 +206,7 @@ static void greet(struct session *s)
 		bad(s, "speaks version %u of the protocol", h->proto);
 		return;
 	}
-	log_info(COMPONENT, "%s is agent %s (%s)", s->peer, h->host, h->version);
+	(void)remark(&s->sa, s->heard_at, "agent %s (%s)", h->host, h->version);
 }
 
 static bool over(const struct session *s)
@@ -388,7 +393,7 @@ void session_tick(struct session *s)
 		return;
 	say_ack(s);
 	if (++s->ticks >= HEARTBEAT) {
-		say(s, &(struct local_msg){.kind = BLOCK_HEARTBEAT}, false);
+		(void)say(s, &(struct local_msg){.kind = BLOCK_HEARTBEAT}, false);
 		s->ticks = 0;
 	}
 	watch_run(s);

@@ -53,7 +53,7 @@ struct session {
 /* Take over the connection @fd from @sa. */
 void session_begin(struct session *s, struct lane *lane, int fd, const struct sockaddr_storage *sa, socklen_t len);
 
-/* Has it sent nothing since its TLS handshake? */
+/* Has it sent nothing since its TLS handshake; or is it a native agent that has sent no packet? */
 bool session_silent(const struct session *s);
 
 /* The injector is ready again. */
