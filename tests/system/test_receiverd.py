@@ -535,6 +535,45 @@ def test_connections_without_hello_are_limited(receiverd, net, sniffer):
     other.close()
 
 
+def crowd(receiver, ns, n, others=0):
+    """@n native agents that have sent a packet; few at a time, for those that have not are limited."""
+    agents = []
+    while len(agents) < n:
+        agents += [Agent(ns).send(section(), interface(), packet(plain(len(agents), 60))) for _ in range(min(16, n - len(agents)))]
+        wait_for(lambda: len(receiver.status()["agents"]) >= len(agents) + others)
+    return agents
+
+
+def test_sessions_from_one_address_are_limited(receiverd, net, sniffer):
+    """One address takes a quarter of all sessions, and as many lines of the log as are read."""
+    receiver = receiverd("-c")
+    many = crowd(receiver, net.server, 256)
+    assert len(sniffer.take(256)) == 256
+    with pytest.raises(OSError):
+        Agent(net.server)
+    assert receiver.status()["connections"]["refused"] == 1
+    other = Agent(net.server, network.IDS6).greet()
+    other.wait_block(HELLO)
+    assert receiver.daemon.log().count(b"a native agent") == 20
+    many.pop().close()
+    wait_for(lambda: receiver.status()["connections"]["open"] == 256, 5)
+    Agent(net.server).greet().wait_block(HELLO)
+    for a in (other, *many):
+        a.close()
+
+
+def test_native_agents_without_a_packet_make_room(receiverd, net):
+    receiver = receiverd("-c", "-o", "none")
+    quiet = Agent(net.server).send(section(), interface())
+    wait_for(lambda: receiver.status()["agents"], 10)
+    many = crowd(receiver, net.server, 255, 1)
+    Agent(net.server).greet().wait_block(HELLO)
+    assert quiet.ended()
+    assert receiver.status()["connections"]["refused"] == 0
+    for a in many:
+        a.close()
+
+
 def test_old_tls_is_refused(receiverd, net):
     receiverd("-c", "-o", "none")
     target = f"{network.IDS4}:{PORT}"
@@ -544,6 +583,57 @@ def test_old_tls_is_refused(receiverd, net):
 
 
 # --- the interface ---
+
+def pump(agent, *parts):
+    """Send @parts again and again, until the agent is closed."""
+    def work():
+        with contextlib.suppress(OSError):
+            while True:
+                agent.send(*parts)
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_slow_interface_is_shared(receiverd, net):
+    """While the interface is what limits, each agent has its turn."""
+    run(["tc", "qdisc", "add", "dev", "dummy0", "root", "tbf", "rate", "20mbit", "burst", "20k", "limit", "40k"], ns=net.ids)
+    receiver = receiverd("-c", "--queue", "1M")
+    agents = [Agent(net.server).greet() for _ in range(3)]
+    for agent in agents:
+        pump(agent, *(packet(plain(i, 1400)) for i in range(20)))
+    time.sleep(1)
+
+    def injected():
+        return {a["port"]: a["tally"]["injected"]["frames"] for a in receiver.status()["agents"]}
+    before = injected()
+    time.sleep(3)
+    got = [n - before[port] for port, n in injected().items()]
+    assert len(got) == 3 and min(got) > max(got) / 2 > 0, got
+    for agent in agents:
+        agent.socket.shutdown(socket.SHUT_RDWR)
+
+
+def test_injecting_goes_on_when_the_files_reader_goes(receiverd, net, scratch):
+    pipe = os.path.join(scratch, "pipe")
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    receiver = receiverd("-c", "-w", pipe)
+    other, agent = Agent(net.server).greet(), Agent(net.server).greet()
+    other.wait_block(HELLO)
+    pump(agent, *(packet(plain(i, 1400)) for i in range(20)))
+    wait_for(lambda: receiver.status()["busy"], 10)
+    receiver.daemon.signal(signal.SIGSTOP)  # so that both are there when it looks again
+    os.close(reader)
+    other.send(local(HEARTBEAT))
+    time.sleep(0.05)
+    receiver.daemon.signal(signal.SIGCONT)
+    receiver.daemon.wait_log("going on without it")
+    before = receiver.status()["equation"]["injected"]["frames"]
+    wait_for(lambda: receiver.status()["equation"]["injected"]["frames"] > before + 1000, 5)
+    agent.socket.shutdown(socket.SHUT_RDWR)
+    other.close()
+
 
 def test_interface_that_goes_and_comes_back(receiverd, net, sniffer):
     receiver = receiverd("-c")
