@@ -225,7 +225,8 @@ static void read_all(struct shm_reader *r, uint64_t sweep)
 				catch_up(track[i][d], sweep);
 }
 
-static void run(unsigned chunks, unsigned pause_us, unsigned threads)
+/* @crowded: only every eighth stripe is to be had, so that threads meet there. */
+static void run(unsigned chunks, unsigned pause_us, unsigned threads, bool crowded)
 {
 	struct talker t[16] = {{0}};
 	struct ssl_st shared[8] = {{0}};
@@ -238,6 +239,8 @@ static void run(unsigned chunks, unsigned pause_us, unsigned threads)
 	memset(track, 0, sizeof(track));
 	assert_int_equal(shm_create(&r, chunks, 1, 9), 0);
 	assert_int_equal(shm_view(&attach_shm, r.v.base, r.v.size), 0);
+	for (unsigned i = 0; i < SHM_STRIPES; i++)
+		store(&r.v.stripe[i].lock, crowded && i % 8 ? 2 : 0);
 	for (unsigned i = 0; i < threads; i++) {
 		t[i] = (struct talker){.no = i, .ops = OPS, .g = {seed + i}, .duplex = i >= (threads / 2 & ~1u)};
 		t[i].only = i % 2 ? DIR_RX : DIR_TX;
@@ -290,7 +293,7 @@ static void run(unsigned chunks, unsigned pause_us, unsigned threads)
 		if (load(&r.v.bucket[i]))
 			assert_true(load(&r.v.slot[i].random8) != 0);
 	for (unsigned i = 0; i < SHM_STRIPES; i++)
-		assert_true(shm_retire(&r, i, 0));
+		assert_true(shm_retire(&r, i, load(&r.v.stripe[i].lock) ? 2 : 0));
 	assert_int_equal(shm_leaks(&r), 0);
 	shm_reader_fini(&r);
 	for (unsigned i = 0; i < threads; i += 2)
@@ -300,19 +303,25 @@ static void run(unsigned chunks, unsigned pause_us, unsigned threads)
 static void test_reader_keeps_up(void **state)
 {
 	(void)state;
-	run(1024, 0, 4);
+	run(1024, 0, 4, false);
 }
 
 static void test_many_threads(void **state)
 {
 	(void)state;
-	run(256, 200, 12);
+	run(256, 200, 12, false);
+}
+
+static void test_crowded_stripes(void **state)
+{
+	(void)state;
+	run(2048, 0, 16, true);
 }
 
 static void test_overload(void **state)
 {
 	(void)state;
-	run(4, 2000, 6);
+	run(4, 2000, 6, false);
 }
 
 /* Both threads of a handle meet it for the first time: one slot, not two. */
@@ -362,9 +371,8 @@ static void test_one_slot_per_handle(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_reader_keeps_up),
-		cmocka_unit_test(test_many_threads),
-		cmocka_unit_test(test_overload),
+		cmocka_unit_test(test_reader_keeps_up),	    cmocka_unit_test(test_many_threads),
+		cmocka_unit_test(test_crowded_stripes),	    cmocka_unit_test(test_overload),
 		cmocka_unit_test(test_one_slot_per_handle),
 	};
 
