@@ -13,12 +13,13 @@
 #include "common/log.h"
 #include "tap.h"
 
-#define DISCARD_MAX (1u << 22) /* records of one stripe that are given up: more than any pool holds */
-#define RECORDS_MAX 4096u      /* of one stripe in one sweep ... */
-#define BYTES_MAX (16u << 20)  /* ... with so many bytes, or the whole pool's */
-#define STEPS_MAX (1u << 18)   /* of one family in one sweep, to put records that wait into order */
-#define QUIET_SWEEPS 4096u     /* without a record: a stripe gives its chunk back */
-#define TRIM_SWEEPS 32768u     /* how often memory is given back */
+#define DISCARD_MAX (1u << 22)	 /* records of one stripe that are given up: more than any pool holds */
+#define RECORDS_MAX 4096u	 /* of one stripe in one sweep ... */
+#define BYTES_MAX (16u << 20)	 /* ... with so many bytes, or the whole pool's */
+#define STEPS_MAX (1u << 18)	 /* of one family in one sweep, to put records that wait into order */
+#define QUIET_SWEEPS 4096u	 /* without a record: a stripe gives its chunk back */
+#define NO_SLOT_MAX (1ull << 36) /* bytes in one sweep: more is nonsense */
+#define TRIM_SWEEPS 32768u	 /* how often memory is given back */
 
 /* --- members --------------------------------------------------------------------------------------- */
 
@@ -556,7 +557,8 @@ static void grow(struct family *f)
 {
 	uint32_t limit = f->r.limit, full = atomic_load_explicit(&f->r.v.h->table_full, memory_order_relaxed);
 
-	if (limit >= f->r.v.places || (full == f->table_full_told && f->taps_used < limit / 4))
+	if (limit >= f->r.v.places || f->lane->taps >= LANE_CONNS_MAX ||
+	    (full == f->table_full_told && f->taps_used < limit / 4))
 		return;
 	f->table_full_told = full;
 	f->r.limit = limit * 2;
@@ -577,7 +579,7 @@ bool family_tend(struct family *f)
 	find_leaks(f);
 	look_at_children(f);
 	no_slot = atomic_load_explicit(&f->r.v.h->lost_slot, memory_order_relaxed);
-	if (no_slot > f->no_slot && no_slot - f->no_slot < 1ull << 48) {
+	if (!f->broken && no_slot > f->no_slot && no_slot - f->no_slot < NO_SLOT_MAX) {
 		f->lane->sum.no_slot += no_slot - f->no_slot;
 		f->no_slot = no_slot;
 	}

@@ -252,6 +252,14 @@ int lane_init(struct lane *l, struct ev_loop *loop, const struct conf *conf, str
 	return 0;
 }
 
+bool lane_quiet(const struct lane *l)
+{
+	for (const struct family *f = l->families; f; f = f->next)
+		if (f->waiting)
+			return false;
+	return true;
+}
+
 void lane_stop(struct lane *l)
 {
 	for (unsigned i = 0; i < 3; i++)

@@ -44,6 +44,7 @@ struct lane {
 	uint64_t family_id; /* last one given out */
 
 	struct conn **conns;	       /* hash of connections, by client random and addresses */
+	unsigned taps;		       /* of all families */
 	unsigned conns_n, conns_ended; /* all; of these those that are only remembered */
 	uint64_t conns_total, conns_refused;
 	struct tap **by_end;  /* hash of paired taps, by their endpoint */
@@ -85,6 +86,9 @@ void lane_put(struct lane *l);
 
 /* Set the lane's times to now. */
 void lane_clock(struct lane *l);
+
+/* Does nothing wait for its turn or its pairing? */
+bool lane_quiet(const struct lane *l);
 
 /* Last sweep, all flows closed, everything given to the sink. */
 void lane_stop(struct lane *l);

@@ -20,7 +20,8 @@
 #include "sink.h"
 #include "status.h"
 
-#define DRAIN_S 5.0 /* how long SIGTERM waits for the sink */
+#define SETTLE_S 2.0 /* how long SIGTERM waits for connections that are being paired */
+#define DRAIN_S 5.0  /* and then for the sink */
 
 struct agent {
 	struct conf conf;
@@ -34,7 +35,8 @@ struct agent {
 	struct status status;
 	ev_signal term, intr, hup;
 	ev_timer watch;
-	bool stopping;
+	bool stopping, draining;
+	uint64_t settled_at; /* sweeps after which all that was written has been read */
 	double stop_at;
 };
 
@@ -67,13 +69,22 @@ static const char *user_of(const struct conf *c)
 	return getpwnam("tlstap") ? "tlstap" : "nobody";
 }
 
+/* The end in three steps: nobody new; what is there is read, paired and forged; the sink gets rid of it. */
 static void stop(struct agent *a)
 {
 	if (a->stopping)
 		return;
 	a->stopping = true;
-	a->stop_at = ev_now(a->loop) + DRAIN_S;
+	a->settled_at = a->lane.sweeps + 4;
+	a->stop_at = ev_now(a->loop) + SETTLE_S;
 	attach_stop(&a->attach);
+	lane_wake(&a->lane);
+}
+
+static void drain(struct agent *a)
+{
+	a->draining = true;
+	a->stop_at = ev_now(a->loop) + DRAIN_S;
 	lane_stop(&a->lane);
 	a->sink->ops->drain(a->sink);
 }
@@ -115,7 +126,10 @@ static void on_watch(struct ev_loop *loop, ev_timer *w, int events)
 	struct agent *a = w->data;
 
 	(void)events;
-	if (a->sink->failed || (a->stopping && (a->sink->drained || ev_now(loop) >= a->stop_at)))
+	if (a->stopping && !a->draining &&
+	    ((a->lane.sweeps >= a->settled_at && lane_quiet(&a->lane)) || ev_now(loop) >= a->stop_at))
+		drain(a);
+	if (a->sink->failed || (a->draining && (a->sink->drained || ev_now(loop) >= a->stop_at)))
 		ev_break(loop, EVBREAK_ALL);
 }
 
@@ -208,8 +222,6 @@ static int run(struct agent *a)
 	status_start(&a->status, &a->lane, &a->attach);
 	log_info("main", "agentd %s serves %s", TLSTAP_VERSION, a->conf.socket);
 	ev_run(a->loop, 0);
-	if (!a->stopping)
-		stop(a);
 	status_stop(&a->status);
 	ret = a->sink->failed || a->lane.failed;
 	a->sink->ops->free(a->sink);

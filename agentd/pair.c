@@ -157,8 +157,8 @@ void pair_on_answer(struct lane *l, const struct helper_event *e)
 		refuse(t, e->result);
 		break;
 	case HELPER_R_GONE:
-		/* the word of a socket's end may still be on its way from the kernel */
-		if (t->asked_again++ < 3) {
+		/* the word of a server's socket's end may still be on its way from the kernel; a client's proves nothing */
+		if (t->server && t->asked_again++ < 3) {
 			t->ask_ns = l->now_ns + (30000000ull << t->asked_again);
 			break;
 		}

@@ -62,6 +62,7 @@ struct tap *tap_get(struct family *f, uint32_t slot)
 	t->refused = &f->lane->sum.unpaired;
 	f->taps[slot] = t;
 	f->taps_used++;
+	f->lane->taps++;
 	return t;
 }
 
@@ -753,5 +754,6 @@ void tap_forget(struct tap *t)
 void tap_free(struct tap *t)
 {
 	tap_forget(t);
+	t->family->lane->taps--;
 	free(t);
 }

@@ -19,7 +19,7 @@
 #define TAP_HELD_MAX (16u << 20)	 /* memory of what waits for one tap */
 #define TAP_PAIR_NS (10ull * 1000000000) /* how long a connection may wait for its pairing */
 #define TAP_IN_FLIGHT_NS 10000000ull	 /* how long a read waits for the write that was under way */
-#define TAP_TOLD 4			 /* a power of two */
+#define TAP_TOLD 16			 /* sockets of handshakes to come; a power of two */
 #define TAP_BEHIND_NS 200000000ull	 /* how long a hole waits for the other end's tap to fill it */
 
 enum tap_state {
