@@ -3,6 +3,7 @@
  * after SSL_clear. ARGs: connections (200), clear | new | mixed (mixed) */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/snip.h"
 
@@ -43,6 +44,7 @@ static void side(struct snip *s)
 			if (snip_write(ssl, text, (size_t)len) != len)
 				snip_die("answer");
 		}
+		usleep(5000); /* a client's socket is proven while it exists */
 		if (keep) {
 			(void)SSL_shutdown(ssl);
 			ERR_clear_error();

@@ -208,8 +208,9 @@ def test_urllib(agentd, nginx, net, scratch):
     agent, path = start_agent(agentd, scratch, ns=net.client)
     server = nginx()
     server.put("file", pattern(5000))
-    script = ("import ssl, sys, urllib.request as u; c = ssl._create_unverified_context();"
-              "sys.stdout.buffer.write(u.urlopen('https://192.0.2.2/file', context=c).read())")
+    # A client's socket is proven while it exists: this one lives as long as an answer from further away takes.
+    script = ("import ssl, sys, time, urllib.request as u; c = ssl._create_unverified_context();"
+              "r = u.urlopen('https://192.0.2.2/file', context=c); time.sleep(0.2); sys.stdout.buffer.write(r.read())")
     plain = run([PYTHON, "-c", script], ns=net.client)
     tapped = run([PYTHON, "-c", script], ns=net.client, env=agent.env())
     assert (tapped.stdout, tapped.stderr) == (plain.stdout, plain.stderr) == (pattern(5000), b"")

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 import capture
-from proc import build_dir, environment, run
+from proc import build_dir, environment, run, wait_for
 
 ADDRESS, PORT = "127.0.0.1", 8443
 POOL = "256M"
@@ -145,7 +145,8 @@ def test_hostile_producer_ends_only_its_own_session(how, agentd, net, scratch):
         assert int(done.stdout.split()[1]) >= 1, done.stdout
     if how == "address":
         assert agent.wait_quiet()["unverified"] > 0
-    # an honest program is served as ever
+    # an honest program is served as ever, once the liar's memory is given back
+    wait_for(lambda: not agent.status()["processes"])
     pair = Pair("halfclose", [], net, os.path.join(scratch, "after"), ("server",), agent)
     assert pair.outcome["server"][0] == 0
     (said, times), = pair.streams("server").items()

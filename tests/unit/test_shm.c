@@ -155,7 +155,8 @@ static void test_layout_is_pinned(void **state)
 		assert_int_equal(pin[i].is, pin[i].must);
 	}
 	assert_true(SHM_MAGIC == 0x70617473u && SHM_ABI == 1 && SHM_STRIPES == 64 && SHM_CHUNK == 65536);
-	assert_true(l.pid == 4096 && l.bucket == 266240 && l.slot == 299008 && l.fact == 1085440 && l.stripe == 1740800);
+	assert_true(l.pid == 4096 && l.bucket == 266240 && l.slot == 299008 && l.fact == 1085440 &&
+		    l.stripe == 1740800);
 	assert_true(l.fifo == 1748992 && l.next == 1814528 && l.chunk == 1818624 && l.fifo_entries == 256);
 	assert_int_equal(l.end, 1818624 + 256 * 65536);
 	assert_int_equal(shm_size(256, 4096), l.end);
