@@ -49,15 +49,15 @@ static int in_use(const struct netif *n, const struct rtnl_link *l, char err[sta
 		return 0;
 	if (l->master != 0)
 		return why(err, -EBUSY, n->name,
-			   "belongs to a bridge or bond; replaying needs one of its own (or --force)");
+			   "belongs to a bridge or bond; replaying needs one of its own (or --force-output)");
 	r = rtnl_has_default_route(l->index);
 	if (r == 1)
 		return why(err, -EBUSY, n->name,
-			   "carries the default route; replaying needs one of its own (or --force)");
+			   "carries the default route; replaying needs one of its own (or --force-output)");
 	if (r == 0)
 		r = rtnl_has_address(l->index);
 	if (r == 1)
-		return why(err, -EBUSY, n->name, "has an address; replaying needs one without (or --force)");
+		return why(err, -EBUSY, n->name, "has an address; replaying needs one without (or --force-output)");
 	return r == 0 ? 0 : why_errno(err, r, n->name, "cannot ask the kernel about it");
 }
 
