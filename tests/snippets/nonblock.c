@@ -43,8 +43,9 @@ static void side(struct snip *s)
 				p.events |= POLLOUT;
 			else
 				snip_die("SSL_write");
-			if (r <= 0 && !stuck && is_server)
-				usleep(200000); /* nobody reads meanwhile: the client gets stuck too */
+			if (r <= 0 && !stuck)
+				usleep(is_server ? 200000
+						 : 500000); /* nobody reads meanwhile: the other end gets stuck too */
 			stuck |= r <= 0;
 			if (r > 0 || !stuck)
 				continue;
