@@ -147,8 +147,11 @@ def test_hostile_producer_ends_only_its_own_session(how, agentd, net, scratch):
         assert agent.wait_quiet()["unverified"] > 0
     # an honest program is served as ever, once the liar's memory is given back
     wait_for(lambda: not agent.status()["processes"])
-    pair = Pair("halfclose", [], net, os.path.join(scratch, "after"), ("server",), agent)
-    assert pair.outcome["server"][0] == 0
+    for attempt in range(3):  # it lives for a moment only, and agentd may still be giving memory back just then
+        pair = Pair("halfclose", [], net, os.path.join(scratch, f"after{attempt}"), ("server",), agent)
+        assert pair.outcome["server"][0] == 0
+        if agent.wait_quiet()["forged"] > 0:
+            break
     (said, times), = pair.streams("server").items()
     agent.stop()
     assert times == 1 and [(f.stream(0), f.stream(1)) for f in capture.flows(path).values()] == [said]
