@@ -56,10 +56,11 @@ static void __attribute__((noreturn)) run(int sock, int diag, int destroy, const
 	helper_serve(sock, diag, destroy, keep_user);
 }
 
-int helper_start(struct helper *h, const char *keep_user)
+int helper_start(struct helper *h, const char *keep_user, bool netns)
 {
 	int sv[2] = {-1, -1}, diag = -1, destroy = -1, err = -ENOMEM;
 
+	(void)netns;
 	*h = (struct helper){.fd = -1};
 	h->req = calloc(REQ_MAX, sizeof(h->req[0]));
 	h->buf = malloc(DATAGRAM_MAX);

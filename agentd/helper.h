@@ -34,11 +34,14 @@
 #define HELPER_DESTROY_LOG_S 60	   /* ... for so long */
 
 enum helper_type {
-	HELPER_VERIFY,	  /* answer of helper_verify() */
-	HELPER_EXISTS,	  /* answer of helper_exists() */
-	HELPER_FAMILY,	  /* answers of helper_family(): any number, then one with .last */
-	HELPER_ADOPT,	  /* answers of helper_adopt(): any number, then one with .last */
-	HELPER_PROC,	  /* answer of helper_proc() */
+	HELPER_VERIFY, /* answer of helper_verify() */
+	HELPER_EXISTS, /* answer of helper_exists() */
+	HELPER_FAMILY, /* answers of helper_family(): any number, then one with .last */
+	HELPER_ADOPT,  /* answers of helper_adopt(): any number, then one with .last */
+	HELPER_PROC,   /* answer of helper_proc() */
+	HELPER_PEER,   /* answer of helper_peer() */
+	HELPER_WHOSE,  /* answer of helper_whose() */
+	HELPER_NETNS, /* answers of helper_netns_pid(), helper_netns_name(): two, each with a descriptor, or one without */
 	HELPER_DESTROYED, /* event: the kernel destroyed the TCP socket .e (.sock_cookie) */
 	HELPER_OVERRUN,	  /* event: DESTROYED events were lost; ask helper_exists() about live tuples */
 };
@@ -51,7 +54,7 @@ enum helper_result {
 	HELPER_R_GONE,	      /* VERIFY, EXISTS: there is no such socket (any more) and nothing proves whose it was */
 	HELPER_R_OTHER_NETNS, /* VERIFY: the process lives in another network namespace */
 	HELPER_R_NO_PROCESS,  /* VERIFY, PROC: no such process, or its start time is another: the pid was used again */
-	HELPER_R_OK,	      /* FAMILY, ADOPT, PROC */
+	HELPER_R_OK,	      /* FAMILY, ADOPT, PROC, WHOSE, NETNS */
 };
 
 /* A process, safe against a reused pid. start_time: field 22 of /proc/PID/stat; 0 = do not compare. */
@@ -89,11 +92,20 @@ struct helper_event {
 	uint64_t size; /* ADOPT: of the file; sealed against shrinking and growing, owned by root or agentd's user */
 
 	uint32_t uid;	 /* ADOPT, PROC: real uid of the process */
-	uint64_t netns;	 /* PROC: inode of its network namespace */
+	uint32_t fsuid;	 /* PROC: its file system uid: that of the sockets it makes and accepts */
+	uint64_t netns;	 /* PROC, NETNS: inode of its network namespace */
+	unsigned what;	 /* WHOSE: HELPER_WHOSE_* */
 	bool own_netns;	 /* PROC: it is the helper's */
 	int seccomp;	 /* PROC: "Seccomp:" of its status, 0..2; -1 unknown */
 	const char *exe; /* PROC: /proc/PID/exe, cut at HELPER_PATH_MAX - 1, NOT escaped; "" unknown. Else NULL */
 };
+
+/* What helper_whose() found out about the process .p (.exe, .uid, .netns, .own_netns, .ns_pid, .seccomp as in PROC). */
+#define HELPER_WHOSE_TAP (1u << 0)	/* libtlstap is mapped */
+#define HELPER_WHOSE_ATTACHED (1u << 1) /* so is a mapping of ours */
+#define HELPER_WHOSE_TLS (1u << 2)   /* a TLS library that can be tapped is mapped (libssl, libgnutls, libssl3 ...) */
+#define HELPER_WHOSE_32BIT (1u << 3) /* a 32-bit program */
+#define HELPER_WHOSE_UNREADABLE (1u << 4) /* its /proc entries may not be read: no rights */
 
 struct helper_req;
 
@@ -113,8 +125,9 @@ struct helper {
 /* Fork the helper. Call as root, before threads, before privileges are dropped; where not root, the
  * helper sees only what the own user may see.
  * @keep_user  user that the helper runs as (with its capabilities); NULL: stay as we are
+ * @netns      it must be able to open other network namespaces: keeps CAP_SYS_ADMIN and CAP_NET_RAW too
  * Descriptors above 2 are closed in the child. Returns 0 or -errno. */
-int helper_start(struct helper *h, const char *keep_user);
+int helper_start(struct helper *h, const char *keep_user, bool netns);
 
 /* Close the socket, wait for the process. Outstanding requests get no answer. May be called twice. */
 void helper_stop(struct helper *h);
@@ -151,6 +164,31 @@ int helper_adopt(struct helper *h, uint64_t cookie);
 
 /* What process is this? p->start_time is compared if not 0. */
 int helper_proc(struct helper *h, uint64_t cookie, const struct helper_pid *p);
+
+/* A connection @e (of .netns, 0: the own one) was seen on the wire with the process's own random, but no socket has exactly these
+ * addresses: REDIRECT, SNAT or DNAT has changed one end. Has one of the processes a socket that shares one end with it: the
+ * same peer, or the same local address and port?
+ * Answer: HELPER_R_LIVE (.e: that socket's own addresses, .sock_cookie, .sock_inode, .sock_pid), HELPER_R_GONE,
+ * HELPER_R_NO_PROCESS, HELPER_R_OTHER_NETNS (that namespace is not open) or HELPER_R_ERROR. */
+int helper_peer(struct helper *h, uint64_t cookie, const struct helper_pid *p, size_t n, const struct endpoint *e);
+
+/* Which process has the socket with these addresses? Looks through the descriptors of all processes, a few at a time:
+ * seldom, please (one such request at a time waits for the others).
+ * Answer: HELPER_R_OK and .p, .exe, .what, ...; HELPER_R_GONE: no such socket; HELPER_R_NO_PROCESS: nobody has it. */
+int helper_whose(struct helper *h, uint64_t cookie, const struct endpoint *e);
+
+/* Open the network namespace in which process @pid lives, or which is called @name (below /run/netns; HELPER_NAME_MAX
+ * bytes). From then on VERIFY, EXISTS, PEER and WHOSE know it, and DESTROYED events come from it (.e.netns).
+ * Needs helper_start() with @netns true.
+ * Answers: two of HELPER_R_OK with .netns and a descriptor each that the callback takes: first hello_sock_open()'s,
+ * then, .last, sockdiag_open()'s. Or one of HELPER_R_ERROR, HELPER_R_NO_PROCESS; or HELPER_R_LIVE: it is open
+ * already, or the helper's own. At most HELPER_NETNS_MAX (-ENOSPC). */
+#define HELPER_NETNS_MAX 256
+#define HELPER_NAME_MAX 63
+int helper_netns_pid(struct helper *h, uint64_t cookie, int32_t pid);
+int helper_netns_name(struct helper *h, uint64_t cookie, const char *name);
+/* Let go of a namespace: nothing of ours may keep it alive. No answer. */
+int helper_netns_close(struct helper *h, uint64_t netns);
 
 /* Send what was collected. Never blocks; what does not fit into the socket goes with the next call.
  * Returns 0 or -EPIPE. */

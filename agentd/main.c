@@ -191,7 +191,7 @@ static int run(struct agent *a)
 	be_prompt();
 	many_descriptors();
 	/* the helper first: it must hold no descriptor of ours */
-	ret = helper_start(&a->helper, user_of(&a->conf));
+	ret = helper_start(&a->helper, user_of(&a->conf), false);
 	if (ret) {
 		log_error_errno("helper", -ret, "cannot start");
 		return 1;

@@ -23,6 +23,7 @@ struct endpoint {
 	uint8_t ver; /* 4 or 6 */
 	uint8_t pad[3];
 	uint32_t ifindex; /* scope id of a link-local address, or 0 */
+	uint64_t netns;	  /* inode of its network namespace; 0: not said */
 };
 
 /* Fill @ret from what getsockname() and getpeername() said.

@@ -46,7 +46,7 @@ static int start(void **state)
 {
 	(void)state;
 	n_got = 0;
-	return helper_start(&h, NULL);
+	return helper_start(&h, NULL, false);
 }
 
 static int stop(void **state)
@@ -585,7 +585,7 @@ static void test_capabilities_suffice_without_root(void **state)
 	if (geteuid() != 0)
 		skip();
 	helper_stop(&h);
-	assert_int_equal(helper_start(&h, "nobody"), 0);
+	assert_int_equal(helper_start(&h, "nobody", false), 0);
 	conn_make(&c, AF_INET);
 	p = self(); /* root's */
 	helper_verify(&h, 1, &p, 1, -1, &c.se);

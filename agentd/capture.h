@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* capture.h - the plain mirror: packets of an interface, as they are, into the sink (-i, and -I without -D).
+ *
+ *   libpcap (TPACKET_V3) --packet--> own.c: is it ours? --> link.c: Ethernet --> segment.c: at most the MTU --> batch
+ *
+ * Belongs to a lane; called from its thread only. Without credit nothing is read: then packets wait in the kernel's
+ * ring, and what that cannot hold is counted by the kernel. An interface that goes down, goes away or is renamed is
+ * waited for: a line in the log, another when it is back, and counted.
+ *
+ *   seen (by libpcap) = sent + own + replayed + malformed + (those that still wait)
+ */
+#ifndef TLSTAP_CAPTURE_H
+#define TLSTAP_CAPTURE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/segment.h"
+
+#define CAPTURE_ERR 512
+#define CAPTURE_BUFFER (64u << 20) /* bytes of the kernel's ring, --buffer-size */
+#define CAPTURE_SNAPLEN 262144
+
+struct lane;
+struct own;
+struct capture;
+
+struct capture_count {
+	uint64_t seen, bytes;  /* packets from the kernel, and their bytes */
+	uint64_t kernel_drops; /* packets that found the ring full */
+	uint64_t sent, frames; /* packets that went on, and the frames they became */
+	uint64_t own;	       /* tlstap's own traffic: tunnels, receivers */
+	uint64_t replayed;     /* frames with our MAC addresses, or on a replay interface */
+	uint64_t malformed;    /* could be made no Ethernet frame, or not be cut */
+	uint64_t cut_short;    /* of sent: the kernel had cut them to the snap length */
+	uint64_t df;	       /* of sent: cut although "don't fragment" was set */
+	uint64_t away;	       /* times the interface was gone or down */
+};
+
+/* Open the capture of @iface ("any": all interfaces).
+ * @filter  pcap filter expression, or NULL
+ * @buffer  bytes of the kernel's ring
+ * @own     borrowed: what not to capture
+ * Needs CAP_NET_RAW, now and when the interface comes back; call before privileges are dropped (it keeps a
+ * descriptor that needs none later, where it can).
+ * Returns 0, or -errno with one line in @err that says what is wrong and what to do: no such interface, down, not
+ * allowed, a bad expression (libpcap's message, and where in it). */
+int capture_open(struct capture **ret, const char *iface, const char *filter, uint64_t buffer, const struct own *own,
+		 char err[static CAPTURE_ERR]);
+
+/* Give packets to @l's sink from now on. */
+void capture_start(struct capture *c, struct lane *l);
+
+/* Read what is there while there is credit: before forged packets of the same sweep, so that the stream is in order. */
+void capture_sweep(struct capture *c);
+
+void capture_count(struct capture *c, struct capture_count *ret);
+/* One short line: "eth0", "eth0, which is down". */
+void capture_describe(const struct capture *c, char *ret, size_t size);
+void capture_close(struct capture **c);
+
+#endif

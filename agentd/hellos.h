@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hellos.h - the pairing table: random -> the 5-tuples that showed it.
+ *
+ * Client and server randoms are entries of their own, each with up to HELLOS_TUPLES true 5-tuples (NAT, REDIRECT and
+ * proxies make several of one connection). The first ones stay: a later hello with the same random, forged or not, never
+ * replaces a tuple, it is added while there is room and otherwise counted as crowded. An entry lives until all its
+ * connections have ended (hellos_end), and then HELLOS_GRACE_NS more, for cleartext that is read late; when the table
+ * is full the one that has ended or, failing that, was seen longest ago makes room.
+ *
+ * The table is a mapping of a file that only root can open, so that a restarted agentd still knows
+ * connections whose handshake is long over; whatever it finds in that file is checked before it is used. One thread. */
+#ifndef TLSTAP_HELLOS_H
+#define TLSTAP_HELLOS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hello.h"
+
+#define HELLOS_TUPLES 4
+#define HELLOS_ENTRIES 131072 /* randoms; about 40 MiB, sparse: what is not used costs nothing */
+#define HELLOS_GRACE_NS 30000000000ull
+#define HELLOS_ERR 256
+
+/* Is one end of a tuple a socket of the namespace that saw it? As sock_diag(7) said while the handshake was under way. */
+enum hellos_owner {
+	HELLOS_UNKNOWN, /* not asked, or too late */
+	HELLOS_LOCAL,	/* yes, of user .uid */
+	HELLOS_NONE,	/* no: the other host's, or changed on its way by NAT */
+};
+
+struct hellos_seen {
+	struct tuple t;
+	uint64_t netns;		    /* inode of the network namespace that saw it */
+	uint32_t ifindex;	    /* the interface that saw it first */
+	bool ended;		    /* the connection is over */
+	uint64_t first_ns, last_ns; /* monotonic, since boot */
+};
+
+struct hellos_count {
+	uint64_t added, refreshed;
+	uint64_t crowded; /* tuples that found their entry full */
+	uint64_t evicted; /* entries that had not ended and made room */
+	uint64_t used;	  /* entries now */
+};
+
+struct hellos;
+
+/* @path  the file, made 0600 if it is not there; NULL: memory of our own
+ * A file of another boot, size or version, or one that is not root's (or ours) alone, is made anew.
+ * Returns 0, or -errno with one line in @err. */
+int hellos_open(struct hellos **ret, const char *path, size_t entries, char err[static HELLOS_ERR]);
+void hellos_close(struct hellos **h);
+
+/* A hello was seen. Retries (h->retry) are passed over.
+ * Returns its tuple in the table, new or seen before, whose .owner and .uid the caller may set, valid until the next
+ * call; NULL: crowded, or a retry. */
+struct hellos_seen *hellos_add(struct hellos *h, const struct hello *hello, uint64_t netns, uint32_t ifindex,
+			       uint64_t now_ns);
+
+/* The 5-tuples of a connection, in the order in which they were seen first: those that showed @client, and those that
+ * showed @server (either may be NULL), each once. A cut random counts if it is the only one that fits.
+ * Returns how many are in @ret. */
+size_t hellos_find(const struct hellos *h, const uint8_t client[32], const uint8_t server[32],
+		   struct hellos_seen ret[static 2 * HELLOS_TUPLES]);
+
+/* The kernel has destroyed the connection @t of namespace @netns (from either end; sides are as in struct hello). */
+void hellos_end(struct hellos *h, const struct tuple *t, uint64_t netns, uint64_t now_ns);
+
+void hellos_count(const struct hellos *h, struct hellos_count *ret);
+
+#endif

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* own.h - what tlstap itself sends on this host, so that no agent mirrors it: tunnels, receivers, replay interfaces.
+ *
+ * A small shared mapping of a file that only root can open (OWN_PATH); every agentd and receiverd of the host that was
+ * started as root maps it before it drops its privileges and writes one line of it, every agentd reads all. A
+ * line counts while its owner renews it (own_beat, once a second); a line of a dead process is free again after
+ * OWN_STALE_NS. Where the file cannot be had (not root) a process still knows its own lines. Lines of other network
+ * namespaces do not count. Nobody is locked out: readers retry, a torn line is no line. */
+#ifndef TLSTAP_OWN_H
+#define TLSTAP_OWN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tuple.h"
+
+#define OWN_PATH "/run/tlstap/own"
+#define OWN_LINES 128	 /* processes */
+#define OWN_TUNNELS 8	 /* connections of one process */
+#define OWN_INTERFACES 8 /* replay interfaces of one process, with the other ends of veth pairs */
+#define OWN_PORTS 4	 /* ports on which one process listens for agents */
+#define OWN_STALE_NS 5000000000ull
+
+struct own;
+
+/* @path  OWN_PATH, or another one for tests. Never fails for want of the file: 0; -ENOMEM.
+ * *@ret_shared  false: only this process's lines are known (say why with the errno in *@ret_err). */
+int own_open(struct own **ret, const char *path, bool *ret_shared, int *ret_err);
+void own_close(struct own **o);
+
+/* Connection @which (0 .. OWN_TUNNELS-1) of this process: its tunnel. @t: NULL: it has none now. Either order of ends. */
+void own_tunnel(struct own *o, unsigned which, const struct tuple *t);
+/* This process replays to interface @ifindex; the other end of a veth pair is found and meant too. */
+void own_replay(struct own *o, unsigned which, uint32_t ifindex);
+/* This process takes agents' connections on TCP port @port. */
+void own_listen(struct own *o, unsigned which, uint16_t port);
+
+/* Renew this process's line: about once a second. */
+void own_beat(struct own *o, uint64_t now_ns);
+
+/* Re-read the others' lines if a second has passed; the questions below are answered from that copy. */
+void own_refresh(struct own *o, uint64_t now_ns);
+/* Does a packet between these ends belong to a tunnel, or to a receiver of this host? */
+bool own_is_tunnel(const struct own *o, const struct tuple *t);
+bool own_is_replay(const struct own *o, uint32_t ifindex);
+
+#endif
