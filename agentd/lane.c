@@ -109,6 +109,12 @@ static void on_helper_event(void *arg, const struct helper_event *e)
 	case HELPER_OVERRUN:
 		l->recheck = true;
 		break;
+	case HELPER_PEER:
+	case HELPER_WHOSE:
+	case HELPER_NETNS:
+		if (e->fd != -1)
+			close(e->fd);
+		break;
 	case HELPER_EXISTS:
 		if (e->result == HELPER_R_GONE)
 			conn_destroyed(l, &e->e, 0);
