@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Netlink requests and answers of sock_diag(7), and the multicast of destroyed sockets. */
+/* Netlink requests of sock_diag(7), and the multicast of destroyed sockets. What they say: sockdiag_parse.c. */
 #include "sockdiag.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/uio.h>
 
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
@@ -17,280 +19,6 @@
 /* A reply to one lookup is below 1 KiB; parts of a dump and multicasts fit a page or two. */
 #define DATAGRAM_MAX 32768
 #define DUMP_DATAGRAMS_MAX 256
-
-static const uint8_t mapped_prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-
-/* --- addresses --- */
-
-static bool is_mapped(const uint8_t a[static 16])
-{
-	return memcmp(a, mapped_prefix, sizeof(mapped_prefix)) == 0;
-}
-
-static void unmap(uint8_t a[static 16])
-{
-	memmove(a, a + 12, 4);
-	memset(a + 4, 0, 12);
-}
-
-bool endpoint_normalise(struct endpoint *e)
-{
-	memset(e->pad, 0, sizeof(e->pad));
-	if (e->local_port == 0 || e->remote_port == 0)
-		return false;
-	if (e->ver == 4) {
-		memset(e->local + 4, 0, 12);
-		memset(e->remote + 4, 0, 12);
-		e->ifindex = 0;
-		return true;
-	}
-	if (e->ver != 6 || is_mapped(e->local) != is_mapped(e->remote))
-		return false;
-	if (is_mapped(e->local)) {
-		unmap(e->local);
-		unmap(e->remote);
-		e->ver = 4;
-		e->ifindex = 0;
-	}
-	return true;
-}
-
-int endpoint_set(struct endpoint *ret, const struct sockaddr *local, const struct sockaddr *remote)
-{
-	struct endpoint e = {.ver = 0};
-
-	if (local->sa_family != remote->sa_family)
-		return -EAFNOSUPPORT;
-	if (local->sa_family == AF_INET) {
-		const struct sockaddr_in *l = (const void *)local, *r = (const void *)remote;
-
-		e.ver = 4;
-		memcpy(e.local, &l->sin_addr, 4);
-		memcpy(e.remote, &r->sin_addr, 4);
-		e.local_port = ntohs(l->sin_port);
-		e.remote_port = ntohs(r->sin_port);
-	} else if (local->sa_family == AF_INET6) {
-		const struct sockaddr_in6 *l = (const void *)local, *r = (const void *)remote;
-
-		e.ver = 6;
-		memcpy(e.local, &l->sin6_addr, 16);
-		memcpy(e.remote, &r->sin6_addr, 16);
-		e.local_port = ntohs(l->sin6_port);
-		e.remote_port = ntohs(r->sin6_port);
-		e.ifindex = l->sin6_scope_id;
-	}
-	if (!endpoint_normalise(&e))
-		return -EAFNOSUPPORT;
-	*ret = e;
-	return 0;
-}
-
-bool endpoint_same(const struct endpoint *a, const struct endpoint *b)
-{
-	return a->ver == b->ver && a->local_port == b->local_port && a->remote_port == b->remote_port &&
-	       memcmp(a->local, b->local, 16) == 0 && memcmp(a->remote, b->remote, 16) == 0;
-}
-
-uint64_t endpoint_hash(const struct endpoint *e, uint64_t seed)
-{
-	uint64_t w[5], h = seed;
-
-	memcpy(w, e->local, 16);
-	memcpy(w + 2, e->remote, 16);
-	w[4] = (uint64_t)e->local_port << 32 | (uint64_t)e->remote_port << 8 | e->ver;
-	for (size_t i = 0; i < 5; i++) {
-		h ^= w[i];
-		h *= 0x9e3779b97f4a7c15u;
-		h ^= h >> 29;
-		h += seed;
-	}
-	h *= 0xd6e8feb86659fd93u;
-	return h ^ h >> 32;
-}
-
-/* --- messages --- */
-
-struct msgs {
-	const uint8_t *p;
-	size_t left;
-};
-
-/* Take the next message off @m. Returns false at the end, or when the rest is no whole message. */
-static bool next_msg(struct msgs *m, struct nlmsghdr *ret_h, const uint8_t **ret_body, size_t *ret_len)
-{
-	size_t step;
-
-	if (m->left < sizeof(*ret_h))
-		return false;
-	memcpy(ret_h, m->p, sizeof(*ret_h));
-	if (ret_h->nlmsg_len < sizeof(*ret_h) || ret_h->nlmsg_len > m->left)
-		return false;
-	*ret_body = m->p + sizeof(*ret_h);
-	*ret_len = ret_h->nlmsg_len - sizeof(*ret_h);
-	step = NLMSG_ALIGN((size_t)ret_h->nlmsg_len);
-	if (step > m->left)
-		step = m->left;
-	m->p += step;
-	m->left -= step;
-	return true;
-}
-
-/* What NLMSG_ERROR says: 0 or -errno; a positive number or a short message is -EBADMSG. */
-static int error_of(const uint8_t *body, size_t len)
-{
-	int32_t err;
-
-	if (len < sizeof(err))
-		return -EBADMSG;
-	memcpy(&err, body, sizeof(err));
-	return err > 0 || err < -4095 ? -EBADMSG : err;
-}
-
-/* One struct inet_diag_msg. The socket may have no remote end (it listens). */
-static bool diag_of(const uint8_t *body, size_t len, struct inet_diag_msg *ret_m, struct endpoint *ret_e)
-{
-	struct inet_diag_msg m;
-	struct endpoint e = {.ver = 0};
-
-	if (len < sizeof(m))
-		return false;
-	memcpy(&m, body, sizeof(m));
-	if (m.idiag_family != AF_INET && m.idiag_family != AF_INET6)
-		return false;
-	e.ver = m.idiag_family == AF_INET ? 4 : 6;
-	memcpy(e.local, m.id.idiag_src, e.ver == 4 ? 4 : 16);
-	memcpy(e.remote, m.id.idiag_dst, e.ver == 4 ? 4 : 16);
-	e.local_port = ntohs(m.id.idiag_sport);
-	e.remote_port = ntohs(m.id.idiag_dport);
-	e.ifindex = e.ver == 6 ? m.id.idiag_if : 0;
-	*ret_m = m;
-	*ret_e = e;
-	return true;
-}
-
-static uint64_t cookie_of(const struct inet_diag_msg *m)
-{
-	return (uint64_t)m->id.idiag_cookie[1] << 32 | m->id.idiag_cookie[0];
-}
-
-int sockdiag_find_parse(const void *buf, size_t len, const struct endpoint *e, struct sockdiag_info *ret)
-{
-	struct msgs ms = {.p = buf, .left = len};
-	const uint8_t *body;
-	struct nlmsghdr h;
-	size_t n;
-
-	while (next_msg(&ms, &h, &body, &n)) {
-		struct inet_diag_msg m;
-		struct endpoint got;
-
-		if (h.nlmsg_type == NLMSG_ERROR)
-			return error_of(body, n) == 0 ? -EBADMSG : error_of(body, n);
-		if (h.nlmsg_type != SOCK_DIAG_BY_FAMILY || !diag_of(body, n, &m, &got))
-			continue;
-		/* The kernel's lookup falls back to the listening socket of the port. */
-		if (m.idiag_state == TCP_LISTEN || !endpoint_normalise(&got) || !endpoint_same(&got, e))
-			return -ENOENT;
-		*ret = (struct sockdiag_info){
-			.cookie = cookie_of(&m),
-			.inode = m.idiag_inode,
-			.uid = m.idiag_uid,
-			.state = m.idiag_state,
-		};
-		return 0;
-	}
-	return -EBADMSG;
-}
-
-bool sockdiag_covers(const struct sockdiag_listener *l, const struct endpoint *e)
-{
-	static const uint8_t any[16];
-
-	if (l->port != e->local_port)
-		return false;
-	if (memcmp(l->addr, any, 16) == 0)
-		return l->ver == e->ver || (l->ver == 6 && !l->v6only);
-	return l->ver == e->ver && memcmp(l->addr, e->local, 16) == 0;
-}
-
-/* INET_DIAG_SKV6ONLY among the attributes of one message. Without it, or malformed: yes. */
-static bool v6only_of(const uint8_t *a, size_t len)
-{
-	while (len >= sizeof(struct nlattr)) {
-		struct nlattr at;
-		size_t step;
-
-		memcpy(&at, a, sizeof(at));
-		if (at.nla_len < sizeof(at) || at.nla_len > len)
-			return true;
-		if ((at.nla_type & NLA_TYPE_MASK) == INET_DIAG_SKV6ONLY && at.nla_len > sizeof(at))
-			return a[sizeof(at)] != 0;
-		step = NLA_ALIGN((size_t)at.nla_len);
-		if (step > len)
-			break;
-		a += step;
-		len -= step;
-	}
-	return true;
-}
-
-int sockdiag_listeners_parse(const void *buf, size_t len, struct sockdiag_listener *ret, size_t n, size_t max,
-			     bool *ret_done)
-{
-	struct msgs ms = {.p = buf, .left = len};
-	const uint8_t *body;
-	struct nlmsghdr h;
-	size_t blen;
-
-	*ret_done = false;
-	while (next_msg(&ms, &h, &body, &blen)) {
-		struct inet_diag_msg m;
-		struct endpoint e;
-
-		if (h.nlmsg_type == NLMSG_ERROR && error_of(body, blen) != 0)
-			return error_of(body, blen);
-		if (h.nlmsg_type == NLMSG_DONE) {
-			*ret_done = true;
-			break;
-		}
-		if (h.nlmsg_type != SOCK_DIAG_BY_FAMILY || !diag_of(body, blen, &m, &e))
-			continue;
-		if (m.idiag_state != TCP_LISTEN || m.idiag_inode == 0 || n == max)
-			continue;
-		ret[n] = (struct sockdiag_listener){.inode = m.idiag_inode, .port = e.local_port, .ver = e.ver};
-		if (e.ver == 6)
-			ret[n].v6only = v6only_of(body + sizeof(m), blen - sizeof(m));
-		if (e.ver == 6 && is_mapped(e.local)) {
-			unmap(e.local);
-			ret[n].ver = 4;
-		}
-		memcpy(ret[n].addr, e.local, 16);
-		n++;
-	}
-	return (int)n;
-}
-
-int sockdiag_destroy_parse(const void *buf, size_t len, struct sockdiag_destroyed *ret, size_t max)
-{
-	struct msgs ms = {.p = buf, .left = len};
-	const uint8_t *body;
-	struct nlmsghdr h;
-	size_t n = 0, blen;
-
-	while (n < max && next_msg(&ms, &h, &body, &blen)) {
-		struct inet_diag_msg m;
-		struct endpoint e;
-
-		if (h.nlmsg_type != SOCK_DIAG_BY_FAMILY || !diag_of(body, blen, &m, &e))
-			continue;
-		if (!endpoint_normalise(&e)) /* it listened, or never got as far as a connection */
-			continue;
-		ret[n++] = (struct sockdiag_destroyed){.e = e, .cookie = cookie_of(&m)};
-	}
-	return (int)n;
-}
-
-/* --- sockets --- */
 
 int sockdiag_open(void)
 {
@@ -303,7 +31,9 @@ int sockdiag_open(void)
 	return fd;
 }
 
-static int ask(int fd, const struct inet_diag_req_v2 *r, uint16_t flags, uint32_t seq)
+/* @filter: an attribute with @filter_len bytes of bytecode, or NULL. */
+static int ask(int fd, const struct inet_diag_req_v2 *r, uint16_t flags, uint32_t seq, const void *filter,
+	       size_t filter_len)
 {
 	struct {
 		struct nlmsghdr h;
@@ -311,7 +41,7 @@ static int ask(int fd, const struct inet_diag_req_v2 *r, uint16_t flags, uint32_
 	} m = {
 		.h =
 			{
-				.nlmsg_len = sizeof(m),
+				.nlmsg_len = (uint32_t)(sizeof(m) + filter_len),
 				.nlmsg_type = SOCK_DIAG_BY_FAMILY,
 				.nlmsg_flags = NLM_F_REQUEST | flags,
 				.nlmsg_seq = seq,
@@ -319,10 +49,13 @@ static int ask(int fd, const struct inet_diag_req_v2 *r, uint16_t flags, uint32_
 		.r = *r,
 	};
 	struct sockaddr_nl to = {.nl_family = AF_NETLINK};
+	struct iovec iov[2] = {
+		{.iov_base = &m, .iov_len = sizeof(m)},
+		{.iov_base = (void *)(uintptr_t)filter, .iov_len = filter_len},
+	};
+	struct msghdr msg = {.msg_name = &to, .msg_namelen = sizeof(to), .msg_iov = iov, .msg_iovlen = 2};
 
-	if (sendto(fd, &m, sizeof(m), 0, (void *)&to, sizeof(to)) == -1)
-		return -errno;
-	return 0;
+	return sendmsg(fd, &msg, 0) == -1 ? -errno : 0;
 }
 
 /* Receive one datagram of the kernel's into @buf. Returns its length or -errno. */
@@ -395,40 +128,133 @@ int sockdiag_find(int fd, const struct endpoint *e, struct sockdiag_info *ret)
 	int err;
 
 	request_of(e, &r);
-	err = ask(fd, &r, 0, seq);
+	err = ask(fd, &r, 0, seq, NULL, 0);
 	if (err != 0)
 		return err;
 	n = receive_seq(fd, buf, sizeof(buf), seq);
 	return n < 0 ? (int)n : sockdiag_find_parse(buf, (size_t)n, e, ret);
 }
 
-int sockdiag_listeners(int fd, struct sockdiag_listener *ret, size_t max)
+/* --- lists --- */
+
+/* What a list is made of, and what for. */
+struct list {
+	struct inet_diag_req_v2 r;
+	const void *filter;
+	size_t filter_len;
+	const struct endpoint *e; /* peers; NULL: listeners */
+	bool remote;
+	void *ret;
+	size_t max;
+};
+
+/* Add one family's sockets to those @got that are there. Returns how many there are then, or -errno. */
+static int list(int fd, const struct list *l, size_t got)
 {
 	static uint8_t buf[DATAGRAM_MAX];
-	size_t got = 0;
+	uint32_t seq = next_seq();
+	bool done = false;
+	int err = ask(fd, &l->r, NLM_F_DUMP, seq, l->filter, l->filter_len);
 
-	for (unsigned v6 = 0; v6 < 2; v6++) {
-		struct inet_diag_req_v2 r = {
-			.sdiag_family = v6 ? AF_INET6 : AF_INET,
-			.sdiag_protocol = IPPROTO_TCP,
-			.idiag_states = 1u << TCP_LISTEN,
-		};
-		uint32_t seq = next_seq();
-		bool done = false;
-		int err = ask(fd, &r, NLM_F_DUMP, seq);
+	/* to the end, even if @ret is full: else it would be in the way of the next question */
+	for (unsigned i = 0; err >= 0 && !done && i < DUMP_DATAGRAMS_MAX; i++) {
+		ssize_t n = receive_seq(fd, buf, sizeof(buf), seq);
 
-		for (unsigned i = 0; err >= 0 && !done && i < DUMP_DATAGRAMS_MAX; i++) {
-			ssize_t n = receive_seq(fd, buf, sizeof(buf), seq);
-
-			err = n < 0 ? (int)n : sockdiag_listeners_parse(buf, (size_t)n, ret, got, max, &done);
-			if (err >= 0)
-				got = (size_t)err;
-		}
-		if (err < 0)
-			return err;
+		if (n < 0)
+			err = (int)n;
+		else if (l->e != NULL)
+			err = sockdiag_peers_parse(buf, (size_t)n, l->e, l->remote, l->ret, got, l->max, &done);
+		else
+			err = sockdiag_listeners_parse(buf, (size_t)n, l->ret, got, l->max, &done);
+		if (err >= 0)
+			got = (size_t)err;
 	}
-	return (int)got;
+	return err < 0 ? err : (int)got;
 }
+
+int sockdiag_listeners(int fd, struct sockdiag_listener *ret, size_t max)
+{
+	int got = 0;
+
+	for (unsigned v6 = 0; v6 < 2 && got >= 0; v6++) {
+		struct list l = {
+			.r =
+				{
+					.sdiag_family = v6 ? AF_INET6 : AF_INET,
+					.sdiag_protocol = IPPROTO_TCP,
+					.idiag_states = 1u << TCP_LISTEN,
+				},
+			.ret = ret,
+			.max = max,
+		};
+
+		got = list(fd, &l, (size_t)got);
+	}
+	return got;
+}
+
+/* The kernel's filter for one end: an attribute of one comparison. */
+struct one_end {
+	struct nlattr at;
+	struct inet_diag_bc_op op;
+	uint8_t cond[sizeof(struct inet_diag_hostcond) + 16]; /* with its address */
+};
+
+/* Returns its length in bytes. */
+static size_t filter_of(const struct endpoint *e, bool remote, struct one_end *ret)
+{
+	struct inet_diag_hostcond cond = {
+		.family = e->ver == 4 ? AF_INET : AF_INET6, /* AF_INET also finds mapped ones */
+		.prefix_len = e->ver == 4 ? 32 : 128,
+		.port = remote ? e->remote_port : e->local_port,
+	};
+	size_t addr = e->ver == 4 ? 4 : 16, code = sizeof(ret->op) + sizeof(cond) + addr;
+
+	static_assert(offsetof(struct one_end, cond) == 8, "the kernel reads it without gaps");
+	*ret = (struct one_end){
+		.at = {.nla_len = (uint16_t)(sizeof(ret->at) + code), .nla_type = INET_DIAG_REQ_BYTECODE},
+		.op =
+			{
+				.code = remote ? INET_DIAG_BC_D_COND : INET_DIAG_BC_S_COND,
+				.yes = (uint8_t)code,			  /* the end: take it */
+				.no = (uint16_t)(code + sizeof(ret->op)), /* beyond: not this one */
+			},
+	};
+	memcpy(ret->cond, &cond, sizeof(cond));
+	memcpy(ret->cond + sizeof(cond), remote ? e->remote : e->local, addr);
+	return ret->at.nla_len;
+}
+
+int sockdiag_peers(int fd, const struct endpoint *e, bool remote, struct sockdiag_peer *ret, size_t max)
+{
+	struct one_end f;
+	struct list l = {
+		.r =
+			{
+				.sdiag_protocol = IPPROTO_TCP,
+				.idiag_states = 1u << TCP_ESTABLISHED | 1u << TCP_FIN_WAIT1 | 1u << TCP_FIN_WAIT2 |
+						1u << TCP_CLOSE_WAIT | 1u << TCP_LAST_ACK | 1u << TCP_CLOSING,
+			},
+		.filter = &f,
+		.filter_len = filter_of(e, remote, &f),
+		.e = e,
+		.remote = remote,
+		.ret = ret,
+		.max = max,
+	};
+	int got = 0;
+
+	if (e->ver == 4) {
+		l.r.sdiag_family = AF_INET;
+		got = list(fd, &l, 0);
+	}
+	if (got < 0)
+		return got;
+	l.r.sdiag_family = AF_INET6; /* of version 4: sockets with mapped addresses */
+	return list(fd, &l, (size_t)got);
+}
+
+/* --- ends --- */
 
 int sockdiag_destroy_open(int rcvbuf)
 {

@@ -14,7 +14,10 @@
 
 /* One TCP connection as one of its ends sees it. Addresses in network byte order, IPv4 in the first
  * 4 bytes and the rest zero; ports in host byte order. IPv4-mapped addresses are IPv4 here. Two are
- * the same connection if endpoint_same() says so (ifindex is only a hint). */
+ * the same connection if endpoint_same() says so (ifindex is only a hint).
+ *
+ * Two namespaces may use the same addresses, so the namespace is part of what a connection is. What the helper
+ * answers and tells always names it. What is asked need not; compare that with an answer by endpoint_same_addrs(). */
 struct endpoint {
 	uint8_t local[16];
 	uint8_t remote[16];
@@ -34,8 +37,11 @@ int endpoint_set(struct endpoint *ret, const struct sockaddr *local, const struc
  * version, only one address mapped, a port of 0. */
 bool endpoint_normalise(struct endpoint *e);
 
+/* Same addresses, same namespace (0 is only the same as 0). */
 bool endpoint_same(const struct endpoint *a, const struct endpoint *b);
-/* @seed is random, so that nobody can choose addresses that collide. */
+/* Same addresses, in whatever namespaces. */
+bool endpoint_same_addrs(const struct endpoint *a, const struct endpoint *b);
+/* Of addresses and namespace. @seed is random, so that nobody can choose addresses that collide. */
 uint64_t endpoint_hash(const struct endpoint *e, uint64_t seed);
 
 struct sockdiag_info {
@@ -68,6 +74,18 @@ int sockdiag_listeners(int fd, struct sockdiag_listener *ret, size_t max);
 /* Does @l accept connections to @e's local end? */
 bool sockdiag_covers(const struct sockdiag_listener *l, const struct endpoint *e);
 
+/* A connection that shares one end with the one asked for. */
+struct sockdiag_peer {
+	struct endpoint e; /* .netns 0 */
+	uint64_t cookie;
+	uint64_t inode; /* never 0 */
+};
+
+/* List the connections whose remote (@remote), else whose local, address and port are those of @e. Without sockets
+ * that listen, are still connecting, or that nobody has as a descriptor.
+ * Returns how many are in @ret (at most @max, further ones are left out), or -errno. */
+int sockdiag_peers(int fd, const struct endpoint *e, bool remote, struct sockdiag_peer *ret, size_t max);
+
 /* Open a descriptor on which the kernel reports every TCP socket of this network namespace that it
  * destroys. Non-blocking.
  * @rcvbuf  bytes of receive buffer to ask for (forced where privileged)
@@ -91,6 +109,9 @@ int sockdiag_find_parse(const void *buf, size_t len, const struct endpoint *e, s
 /* Adds to @ret from @n on; returns the new number, or -errno; sets @ret_done at the end of the list. */
 int sockdiag_listeners_parse(const void *buf, size_t len, struct sockdiag_listener *ret, size_t n, size_t max,
 			     bool *ret_done);
+/* Likewise. */
+int sockdiag_peers_parse(const void *buf, size_t len, const struct endpoint *e, bool remote, struct sockdiag_peer *ret,
+			 size_t n, size_t max, bool *ret_done);
 int sockdiag_destroy_parse(const void *buf, size_t len, struct sockdiag_destroyed *ret, size_t max);
 
 #endif

@@ -17,6 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	struct sockdiag_destroyed d[4];
 	struct sockdiag_listener l[4];
 	struct sockdiag_info info;
+	struct sockdiag_peer p[4];
 	bool done;
 	int n;
 
@@ -34,5 +35,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	assert(n <= 4);
 	for (int i = 1; i < n; i++)
 		(void)sockdiag_covers(&l[i], &e);
+	for (unsigned remote = 0; remote < 2; remote++) {
+		n = sockdiag_peers_parse(data, len, &e, remote, p, 1, 4, &done);
+		assert(n <= 4 && n != 0);
+		for (int i = 1; i < n; i++)
+			assert(p[i].inode != 0 && (remote ? p[i].e.remote_port == 443 : p[i].e.local_port == 1000));
+	}
 	return 0;
 }

@@ -244,6 +244,91 @@ static void test_overrun_is_told(void **state)
 	close(ev);
 }
 
+static void test_peers_share_one_end(void **state)
+{
+	int fd = sockdiag_open();
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		struct sockdiag_peer p[8];
+		struct endpoint e;
+		struct conn c;
+
+		if (!conn_make(&c, kinds[i][0], kinds[i][1]))
+			continue;
+		e = c.se;
+		e.local[3] ^= 0x40; /* what a REDIRECT had changed */
+		e.local_port ^= 1;
+		assert_int_equal(sockdiag_peers(fd, &e, true, p, 8), 1);
+		assert_true(p[0].inode == inode_of(c.server) && p[0].cookie != 0 && endpoint_same(&p[0].e, &c.se));
+		assert_int_equal(sockdiag_peers(fd, &e, false, p, 8), 0);
+		e = c.ce;
+		e.remote[3] ^= 0x40; /* what a DNAT had changed */
+		assert_int_equal(sockdiag_peers(fd, &e, false, p, 8), 1);
+		assert_true(p[0].inode == inode_of(c.client) && endpoint_same(&p[0].e, &c.ce));
+		assert_int_equal(sockdiag_peers(fd, &e, true, p, 8), 0);
+		assert_int_equal(sockdiag_peers(fd, &c.ce, false, p, 0), 0);
+		e = c.se;
+		memcpy(e.remote, c.se.local, 16);
+		e.remote_port = c.se.local_port; /* the listening socket has that local port, and no peer */
+		assert_int_equal(sockdiag_peers(fd, &e, true, p, 8), 1);
+		assert_true(p[0].inode == inode_of(c.client));
+		close(c.client);
+		close(c.server);
+		close(c.listener);
+	}
+	close(fd);
+}
+
+static void test_peers_are_bounded(void **state)
+{
+	int fd = sockdiag_open(), out[300], in[300];
+	struct sockdiag_peer p[64];
+	struct sockdiag_info info;
+	struct conn c;
+
+	(void)state;
+	assert_true(conn_make(&c, "127.0.0.1", "127.0.0.1"));
+	for (unsigned i = 0; i < 300; i++) {
+		struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(c.se.local_port)};
+
+		a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		out[i] = socket(AF_INET, SOCK_STREAM, 0);
+		assert_int_equal(connect(out[i], (void *)&a, sizeof(a)), 0);
+		in[i] = accept(c.listener, NULL, NULL);
+	}
+	assert_int_equal(sockdiag_peers(fd, &c.se, false, p, 64), 64);
+	assert_int_equal(sockdiag_peers(fd, &c.ce, false, p, 64), 1); /* nothing of the first list is in the way */
+	assert_int_equal(sockdiag_find(fd, &c.ce, &info), 0);
+	for (unsigned i = 0; i < 300; i++) {
+		close(out[i]);
+		close(in[i]);
+	}
+	close(c.client);
+	close(c.server);
+	close(c.listener);
+	close(fd);
+}
+
+static void test_namespace_is_part_of_an_endpoint(void **state)
+{
+	struct endpoint a = {.ver = 4, .local_port = 1, .remote_port = 2, .netns = 7}, b = a;
+	struct destroylog *l = destroylog_new(64, 1);
+	uint64_t at;
+
+	(void)state;
+	assert_true(endpoint_same(&a, &b) && endpoint_hash(&a, 3) == endpoint_hash(&b, 3));
+	destroylog_add(l, &a, 5);
+	b.netns = 8;
+	assert_false(endpoint_same(&a, &b));
+	assert_true(endpoint_same_addrs(&a, &b));
+	assert_true(endpoint_hash(&a, 3) != endpoint_hash(&b, 3));
+	assert_false(destroylog_find(l, &b, &at));
+	assert_true(destroylog_find(l, &a, &at));
+	assert_true(endpoint_normalise(&a) && a.netns == 7);
+	destroylog_free(&l);
+}
+
 static void test_normalise(void **state)
 {
 	struct endpoint e = {.ver = 6, .local_port = 1, .remote_port = 2};
@@ -328,6 +413,7 @@ static void test_broken_messages(void **state)
 	struct sockdiag_destroyed d[2];
 	struct sockdiag_listener l[2];
 	struct sockdiag_info info;
+	struct sockdiag_peer p[2];
 	struct message g = good();
 	bool done;
 
@@ -338,14 +424,25 @@ static void test_broken_messages(void **state)
 	for (size_t cut = 0; cut < sizeof(g); cut++) {
 		assert_int_equal(sockdiag_find_parse(&g, cut, &e, &info), -EBADMSG);
 		assert_int_equal(sockdiag_destroy_parse(&g, cut, d, 2), 0);
+		assert_int_equal(sockdiag_peers_parse(&g, cut, &e, true, p, 0, 2, &done), 0);
 	}
 	for (uint32_t len = 0; len < sizeof(g.h) + sizeof(g.m); len++) { /* the header lies */
 		g.h.nlmsg_len = len;
 		assert_int_equal(sockdiag_find_parse(&g, sizeof(g), &e, &info), -EBADMSG);
 		assert_int_equal(sockdiag_destroy_parse(&g, sizeof(g), d, 2), 0);
+		assert_int_equal(sockdiag_peers_parse(&g, sizeof(g), &e, true, p, 0, 2, &done), 0);
 	}
 	g.h.nlmsg_len = UINT32_MAX;
 	assert_int_equal(sockdiag_find_parse(&g, sizeof(g), &e, &info), -EBADMSG);
+	g = good();
+	assert_int_equal(sockdiag_peers_parse(&g, sizeof(g), &e, true, p, 1, 2, &done), 2);
+	assert_true(p[1].inode == 9 && endpoint_same(&p[1].e, &e) && !done);
+	assert_int_equal(sockdiag_peers_parse(&g, sizeof(g), &e, false, p, 2, 2, &done), 2); /* full */
+	g.m.id.idiag_dport = htons(444); /* the kernel's filter may not be believed */
+	assert_int_equal(sockdiag_peers_parse(&g, sizeof(g), &e, true, p, 0, 2, &done), 0);
+	assert_int_equal(sockdiag_peers_parse(&g, sizeof(g), &e, false, p, 0, 2, &done), 1);
+	g.m.idiag_inode = 0;
+	assert_int_equal(sockdiag_peers_parse(&g, sizeof(g), &e, false, p, 0, 2, &done), 0);
 	g = good();
 	g.m.idiag_family = 77;
 	assert_int_equal(sockdiag_find_parse(&g, sizeof(g), &e, &info), -EBADMSG);
@@ -363,10 +460,14 @@ static void test_broken_messages(void **state)
 	g.h.nlmsg_type = NLMSG_ERROR;
 	memset(&g.m, 0xff, sizeof(g.m)); /* -1: EPERM */
 	assert_int_equal(sockdiag_find_parse(&g, sizeof(g), &e, &info), -EPERM);
+	assert_int_equal(sockdiag_peers_parse(&g, sizeof(g), &e, true, p, 0, 2, &done), -EPERM);
 	memset(&g.m, 0x7f, sizeof(g.m)); /* no errno */
 	assert_int_equal(sockdiag_find_parse(&g, sizeof(g), &e, &info), -EBADMSG);
 	memset(&g.m, 0, sizeof(g.m));
 	assert_int_equal(sockdiag_find_parse(&g, sizeof(g), &e, &info), -EBADMSG); /* "no error" is no answer */
+	g.h.nlmsg_type = NLMSG_DONE;
+	assert_int_equal(sockdiag_peers_parse(&g, sizeof(g), &e, true, p, 1, 2, &done), 1);
+	assert_true(done);
 }
 
 int main(void)
@@ -378,6 +479,9 @@ int main(void)
 		cmocka_unit_test(test_listener_counts_only_since_it_was_seen),
 		cmocka_unit_test(test_destroy_events_carry_tuple_and_cookie),
 		cmocka_unit_test(test_overrun_is_told),
+		cmocka_unit_test(test_peers_share_one_end),
+		cmocka_unit_test(test_peers_are_bounded),
+		cmocka_unit_test(test_namespace_is_part_of_an_endpoint),
 		cmocka_unit_test(test_normalise),
 		cmocka_unit_test(test_destroylog_forgets_the_oldest),
 		cmocka_unit_test(test_broken_messages),
