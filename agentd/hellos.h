@@ -19,8 +19,10 @@
 #include "hello.h"
 
 #define HELLOS_TUPLES 4
-#define HELLOS_ENTRIES 131072 /* randoms; about 40 MiB, sparse: what is not used costs nothing */
+#define HELLOS_ENTRIES 131072 /* randoms; about 50 MiB, sparse: what is not used costs nothing */
 #define HELLOS_GRACE_NS 30000000000ull
+#define HELLOS_ALIKE 4	    /* entries of a kind whose randoms begin with the same HELLO_RANDOM_MIN bytes */
+#define HELLOS_PER_TUPLE 32 /* entries that one 5-tuple is in; one more removes the one seen longest ago */
 #define HELLOS_ERR 256
 
 /* Is one end of a tuple a socket of the namespace that saw it? As sock_diag(7) said while the handshake was under way. */
@@ -34,13 +36,15 @@ struct hellos_seen {
 	struct tuple t;
 	uint64_t netns;		    /* inode of the network namespace that saw it */
 	uint32_t ifindex;	    /* the interface that saw it first */
-	bool ended;		    /* the connection is over */
+	bool ended;		    /* the connection is over, since .last_ns */
 	uint64_t first_ns, last_ns; /* monotonic, since boot */
+	enum hellos_owner owner[2]; /* by enum side; the caller's, not known at first */
+	uint32_t uid[2];	    /* where it is HELLOS_LOCAL */
 };
 
 struct hellos_count {
 	uint64_t added, refreshed;
-	uint64_t crowded; /* tuples that found their entry full */
+	uint64_t crowded; /* hellos that found their entry full, or HELLOS_ALIKE others */
 	uint64_t evicted; /* entries that had not ended and made room */
 	uint64_t used;	  /* entries now */
 };
@@ -48,14 +52,16 @@ struct hellos_count {
 struct hellos;
 
 /* @path  the file, made 0600 if it is not there; NULL: memory of our own
- * A file of another boot, size or version, or one that is not root's (or ours) alone, is made anew.
- * Returns 0, or -errno with one line in @err. */
+ * A file of another boot, size or version, or one that is not our user's alone, is made anew; entries in it that are
+ * no good are passed over.
+ * Returns 0, or -errno with one line in @err (-EBUSY: another process uses the file). */
 int hellos_open(struct hellos **ret, const char *path, size_t entries, char err[static HELLOS_ERR]);
 void hellos_close(struct hellos **h);
 
-/* A hello was seen. Retries (h->retry) are passed over.
+/* A hello was seen. Retries (h->retry) are passed over. A tuple that had ended lives again, its owners unknown; a cut
+ * random grows when a longer piece of the same hello comes.
  * Returns its tuple in the table, new or seen before, whose .owner and .uid the caller may set, valid until the next
- * call; NULL: crowded, or a retry. */
+ * call; NULL: crowded, a retry, or no memory for a first entry. */
 struct hellos_seen *hellos_add(struct hellos *h, const struct hello *hello, uint64_t netns, uint32_t ifindex,
 			       uint64_t now_ns);
 
@@ -65,7 +71,8 @@ struct hellos_seen *hellos_add(struct hellos *h, const struct hello *hello, uint
 size_t hellos_find(const struct hellos *h, const uint8_t client[32], const uint8_t server[32],
 		   struct hellos_seen ret[static 2 * HELLOS_TUPLES]);
 
-/* The kernel has destroyed the connection @t of namespace @netns (from either end; sides are as in struct hello). */
+/* The kernel has destroyed the connection @t of namespace @netns (from either end; sides are as in struct hello). What
+ * was seen in other namespaces does not end. */
 void hellos_end(struct hellos *h, const struct tuple *t, uint64_t netns, uint64_t now_ns);
 
 void hellos_count(const struct hellos *h, struct hellos_count *ret);
