@@ -16,7 +16,8 @@
 
 enum rec_type {
 	REC_DATA = 1,	 /* payload: cleartext */
-	REC_OPEN = 2,	 /* payload: struct rec_open, SNI, ALPN; before the first DATA of a connection */
+	REC_OPEN = 2,	 /* payload: struct rec_open, SNI, ALPN; before the first DATA of a connection. Once more with the
+			  * same gen if the client random was not known then (early data of GnuTLS) and now is */
 	REC_CLOSE = 3,	 /* no payload; off: final offset of TX, other: of RX */
 	REC_HOLE = 4,	 /* no payload; len bytes from off were reported, but the application never held
 			  * them (SSL_sendfile) */
@@ -52,7 +53,7 @@ struct rec {
 static_assert(sizeof(struct rec) == REC_HEAD, "record header");
 
 /* Which library a handle belongs to: names for --status. */
-enum rec_lib { REC_LIB_OPENSSL = 1 };
+enum rec_lib { REC_LIB_OPENSSL = 1, REC_LIB_GNUTLS = 2 };
 
 #define REC_OPEN_SERVER 0x01u	     /* the handle is the server's end */
 #define REC_OPEN_SERVER_RANDOM 0x02u /* server_random is valid */

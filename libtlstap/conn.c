@@ -19,20 +19,15 @@
 /* The innermost call of this thread: with it a call of the library on itself, through its PLT, is told
  * from a call of the application. Left over after a longjmp it does no harm: only callers inside
  * the TLS library are compared with it. */
-static __thread const void *in_ssl;
+static __thread const void *in_handle;
 static __thread uintptr_t in_frame;
 
 static uintptr_t hint(void)
 {
-	return (uintptr_t)&in_ssl; /* differs from thread to thread */
+	return (uintptr_t)&in_handle; /* differs from thread to thread */
 }
 
-/* --- facts about a handle -------------------------------------------------------------------------- */
-
-static bool random8(const struct tls_lib *lib, const SSL *ssl, uint64_t *ret)
-{
-	return lib->SSL_get_client_random && lib->SSL_get_client_random(ssl, (unsigned char *)ret, 8) == 8 && *ret;
-}
+/* --- addresses ------------------------------------------------------------------------------------- */
 
 static bool put_address(const struct sockaddr_storage *ss, uint8_t addr[16], uint16_t *port, uint8_t *ver)
 {
@@ -84,32 +79,6 @@ static void ask_addresses(struct rec_open *o)
 	o->flags |= REC_OPEN_ADDRS;
 }
 
-/* The descriptor, or -1. Without a BIO SSL_get_rfd() would leave an entry in the error queue. */
-static int fd_of(const struct tls_lib *lib, const SSL *ssl)
-{
-	return lib->SSL_get_rbio && lib->SSL_get_rfd && lib->SSL_get_rbio(ssl) ? lib->SSL_get_rfd(ssl) : -1;
-}
-
-static size_t put_names(const struct tls_lib *lib, const SSL *ssl, struct rec_open *o, uint8_t *to)
-{
-	const unsigned char *alpn = NULL;
-	unsigned int alpn_len = 0;
-	const char *sni = lib->SSL_get_servername ? lib->SSL_get_servername(ssl, 0) : NULL;
-	size_t n = sni ? strnlen(sni, REC_NAME_MAX) : 0;
-
-	o->sni_len = (uint8_t)n;
-	if (n)
-		memcpy(to, sni, n);
-	if (lib->SSL_get0_alpn_selected)
-		lib->SSL_get0_alpn_selected(ssl, &alpn, &alpn_len);
-	if (alpn && alpn_len && alpn_len <= REC_NAME_MAX) {
-		o->alpn_len = (uint8_t)alpn_len;
-		memcpy(to + n, alpn, alpn_len);
-		n += alpn_len;
-	}
-	return n;
-}
-
 /* --- slots ----------------------------------------------------------------------------------------- */
 
 static void init_rec(struct rec *r, const struct shm_slot *s, enum rec_type type)
@@ -144,41 +113,30 @@ static __attribute__((noinline)) void say_open(const struct call *c, struct shm_
 {
 	struct {
 		struct rec_open o;
-		uint8_t names[2 * REC_NAME_MAX];
+		uint8_t names[TLS_NAMES_MAX];
 	} msg;
 	const struct tls_lib *lib = c->lib;
 	struct rec r;
 	int err = errno;
-	uint64_t r8;
 
-	if (!load(&s->random8) && random8(lib, c->ssl, &r8))
-		store(&s->random8, r8);
+	if (!load(&s->random8))
+		store(&s->random8, lib->facts->random8(lib, c->handle));
 	memset(&msg.o, 0, sizeof(msg.o));
 	for (unsigned d = 0; d < 2; d++) {
 		msg.o.base[d] = load(&s->base[d]);
 		msg.o.start[d] = load(&s->start[d]);
 	}
-	if (lib->SSL_get_client_random)
-		(void)lib->SSL_get_client_random(c->ssl, msg.o.client_random, 32);
-	if (lib->SSL_get_server_random && lib->SSL_get_server_random(c->ssl, msg.o.server_random, 32) == 32 &&
-	    memcmp(msg.o.server_random, &(uint8_t[32]){0}, 32) != 0)
-		msg.o.flags |= REC_OPEN_SERVER_RANDOM;
-	if (lib->SSL_is_server && lib->SSL_is_server(c->ssl))
-		msg.o.flags |= REC_OPEN_SERVER;
-	if ((lib->SSL_is_dtls && lib->SSL_is_dtls(c->ssl)) || (lib->SSL_is_quic && lib->SSL_is_quic(c->ssl)))
-		msg.o.flags |= REC_OPEN_NOT_TCP;
 	if (load(&s->state) & SHM_SLOT_CHILD)
 		msg.o.flags |= REC_OPEN_CHILD;
-	msg.o.lib = REC_LIB_OPENSSL;
+	msg.o.lib = lib->facts->lib;
 	msg.o.pid = attach_pid;
-	msg.o.tls_version = lib->SSL_version ? (uint16_t)lib->SSL_version(c->ssl) : 0;
-	msg.o.fd = fd_of(lib, c->ssl);
+	msg.o.fd = lib->facts->fd(lib, c->handle);
 	if (load(&s->state) & SHM_SLOT_TOLD)
 		msg.o.flags |= REC_OPEN_TOLD;
 	else if (msg.o.fd >= 0 && attach_may_ask)
 		ask_addresses(&msg.o);
 	init_rec(&r, s, REC_OPEN);
-	r.len = (uint32_t)(sizeof(msg.o) + put_names(lib, c->ssl, &msg.o, msg.names));
+	r.len = (uint32_t)(sizeof(msg.o) + lib->facts->describe(lib, c->handle, &msg.o, msg.names));
 	if (append(&r, &msg))
 		store(&s->state, load(&s->state) | SHM_SLOT_OPENED);
 	errno = err;
@@ -187,7 +145,7 @@ static __attribute__((noinline)) void say_open(const struct call *c, struct shm_
 /* A child goes on in a connection that its parent began: where the parent was. */
 static void inherit(const struct call *c, struct shm_slot *s)
 {
-	const struct shm_slot *p = c->parent ? shm_find(&attach_shm, c->parent, c->ssl) : NULL;
+	const struct shm_slot *p = c->parent ? shm_find(&attach_shm, c->parent, c->handle) : NULL;
 
 	if (!p || !load(&p->random8) || load(&p->random8) != load(&s->random8))
 		return;
@@ -198,13 +156,11 @@ static void inherit(const struct call *c, struct shm_slot *s)
 
 static __attribute__((noinline)) struct shm_slot *make_slot(const struct call *c)
 {
-	struct shm_slot *s = shm_insert(&attach_shm, c->producer, c->ssl);
-	uint64_t r8 = 0;
+	struct shm_slot *s = shm_insert(&attach_shm, c->producer, c->handle);
 
 	if (!s)
 		return NULL;
-	(void)random8(c->lib, c->ssl, &r8);
-	store(&s->random8, r8);
+	store(&s->random8, c->lib->facts->random8(c->lib, c->handle));
 	inherit(c, s);
 	return s;
 }
@@ -223,18 +179,27 @@ static __attribute__((noinline)) struct shm_slot *renew_slot(const struct call *
 	return s;
 }
 
+/* The handle has got its client random after its OPEN record was out (early data of GnuTLS are taken before there is
+ * a ClientHello): the same record again, with it. */
+static void say_random(const struct call *c, struct shm_slot *s)
+{
+	if (!load(&s->random8) && (load(&s->state) & SHM_SLOT_OPENED))
+		say_open(c, s);
+}
+
 /* Early data of a client were accepted or not, once the handshake is over. */
 static __attribute__((noinline)) void say_verdict(const struct call *c, struct shm_slot *s)
 {
+	enum tls_early early = c->lib->facts->early(c->lib, c->handle);
 	struct rec r;
 
-	if (!c->lib->SSL_get_early_data_status || !c->lib->SSL_is_init_finished ||
-	    !c->lib->SSL_is_init_finished(c->ssl))
+	if (early == TLS_EARLY_UNKNOWN)
 		return;
+	say_random(c, s);
 	init_rec(&r, s, REC_VERDICT);
 	r.off = load(&s->rep[DIR_TX]);
 	r.other = load(&s->rep[DIR_RX]);
-	if (c->lib->SSL_get_early_data_status(c->ssl) != 2 /* SSL_EARLY_DATA_ACCEPTED */)
+	if (early == TLS_EARLY_REJECTED)
 		r.flags = REC_F_REJECTED;
 	if (append(&r, NULL))
 		store(&s->state, load(&s->state) & (uint16_t)~SHM_SLOT_EARLY);
@@ -242,45 +207,45 @@ static __attribute__((noinline)) void say_verdict(const struct call *c, struct s
 
 /* --- calls ----------------------------------------------------------------------------------------- */
 
-static bool finished(const struct tls_lib *lib, const SSL *ssl)
+static bool ready(const struct call *c)
 {
-	return lib->SSL_is_init_finished && lib->SSL_is_init_finished(ssl);
+	return c->lib->facts->ready(c->lib, c->handle);
 }
 
 static bool nested(const struct call *c, uintptr_t frame)
 {
-	return in_ssl == c->ssl && in_ssl && frame < in_frame;
+	return in_handle == c->handle && in_handle && frame < in_frame;
 }
 
-void tap_enter(struct call *c, SSL *ssl, enum dir dir, const void *ra, const char *name)
+void tap_enter(struct call *c, void *handle, enum dir dir, const void *ra, const char *name)
 {
 	uintptr_t frame = (uintptr_t)c;
-	struct site site = resolve(ra, name, ssl);
+	struct site site = resolve(ra, name, handle);
 
 	if (atomic_load_explicit(&attach_state, memory_order_relaxed) < ATTACH_DONE)
 		attach_late();
 	c->lib = site.lib;
 	c->real = site.real;
-	c->ssl = ssl;
+	c->handle = handle;
 	c->dir = dir;
 	c->slot = NULL;
-	if (!attach_on() || !site.lib || !ssl || (site.internal && nested(c, frame)) ||
+	if (!attach_on() || !site.lib || !handle || (site.internal && nested(c, frame)) ||
 	    !(c->producer = attach_producer(&c->parent))) {
-		c->ssl = NULL;
+		c->handle = NULL;
 		return;
 	}
-	c->outer_ssl = in_ssl;
+	c->outer = in_handle;
 	c->outer_frame = in_frame;
-	in_ssl = ssl;
+	in_handle = handle;
 	in_frame = frame;
-	c->slot = shm_find(&attach_shm, c->producer, ssl);
+	c->slot = shm_find(&attach_shm, c->producer, handle);
 	if (!c->slot) {
 		/* before the first byte: agentd has the whole exchange to look the socket up */
-		if (finished(c->lib, ssl) && (c->slot = make_slot(c)))
+		if (ready(c) && (c->slot = make_slot(c)))
 			say_open(c, c->slot);
 	} else if (load(&c->slot->state) & SHM_SLOT_EARLY) {
 		say_verdict(c, c->slot);
-	} else if (!(load(&c->slot->state) & SHM_SLOT_OPENED) && finished(c->lib, ssl)) {
+	} else if (!(load(&c->slot->state) & SHM_SLOT_OPENED) && ready(c)) {
 		say_open(c, c->slot);
 	}
 	if (c->slot) {
@@ -296,17 +261,17 @@ static struct shm_slot *count(struct call *c, struct rec *r, size_t n, uint16_t 
 	enum dir dir = c->dir;
 	uint64_t r8;
 
-	if (s && !shm_holds(&attach_shm, s, c->producer, c->ssl))
+	if (s && !shm_holds(&attach_shm, s, c->producer, c->handle))
 		s = c->slot = NULL; /* another thread let go of the handle while we were inside */
 	if (!s)
-		s = shm_find(&attach_shm, c->producer, c->ssl);
+		s = shm_find(&attach_shm, c->producer, c->handle);
 	if (!s)
 		s = make_slot(c);
-	else if (random8(c->lib, c->ssl, &r8) && r8 != load(&s->random8)) {
+	else if ((r8 = c->lib->facts->random8(c->lib, c->handle)) && r8 != load(&s->random8)) {
 		if (load(&s->random8))
 			s = renew_slot(c, s, r8);
-		else
-			store(&s->random8, r8);
+		say_random(c, s);
+		store(&s->random8, r8);
 	}
 	if (!s) {
 		atomic_fetch_add_explicit(&attach_shm.h->lost_slot, n, memory_order_relaxed);
@@ -339,11 +304,11 @@ static struct shm_slot *count(struct call *c, struct rec *r, size_t n, uint16_t 
 
 static void leave(struct call *c, struct shm_slot *s)
 {
-	if (s && shm_holds(&attach_shm, s, c->producer, c->ssl)) {
+	if (s && shm_holds(&attach_shm, s, c->producer, c->handle)) {
 		store_rel(&s->done[c->dir], load(&s->rep[c->dir]));
 		store_rel(&s->end[c->dir], load(&s->begin[c->dir]));
 	}
-	in_ssl = c->outer_ssl;
+	in_handle = c->outer;
 	in_frame = c->outer_frame;
 }
 
@@ -374,7 +339,7 @@ static __attribute__((noinline)) void finish(struct call *c, enum rec_type type,
 	struct shm_slot *s = c->slot;
 	struct rec r;
 
-	if (!c->ssl)
+	if (!c->handle)
 		return;
 	if (n) {
 		s = count(c, &r, n, flags);
@@ -396,9 +361,19 @@ void tap_hole(struct call *c, size_t n)
 	finish(c, REC_HOLE, NULL, n, 0);
 }
 
-__attribute__((noinline)) void tap_socket(const struct tls_lib *lib, SSL *ssl)
+uint64_t tap_counted(const void *handle, enum dir dir)
 {
-	struct call c = {.lib = lib, .ssl = ssl};
+	uint16_t producer, parent;
+	const struct shm_slot *s = NULL;
+
+	if (handle && attach_on() && (producer = attach_producer(&parent)))
+		s = shm_find(&attach_shm, producer, handle);
+	return s ? load(&s->rep[dir]) : 0;
+}
+
+__attribute__((noinline)) void tap_socket(const struct tls_lib *lib, void *handle)
+{
+	struct call c = {.lib = lib, .handle = handle};
 	struct rec_open o;
 	struct shm_slot *s;
 	struct rec r;
@@ -406,16 +381,16 @@ __attribute__((noinline)) void tap_socket(const struct tls_lib *lib, SSL *ssl)
 
 	if (atomic_load_explicit(&attach_state, memory_order_relaxed) < ATTACH_DONE)
 		attach_late();
-	if (!lib || !ssl || !attach_on() || !(c.producer = attach_producer(&c.parent)))
+	if (!lib || !handle || !attach_on() || !(c.producer = attach_producer(&c.parent)))
 		return;
-	s = shm_find(&attach_shm, c.producer, ssl);
+	s = shm_find(&attach_shm, c.producer, handle);
 	if (s && (load(&s->state) & (SHM_SLOT_TOLD | SHM_SLOT_OPENED)))
 		return;
 	/* made here, before a reader and a writer can meet the handle at once */
 	if (!s && !(s = make_slot(&c)))
 		return;
 	memset(&o, 0, sizeof(o));
-	o.fd = fd_of(lib, ssl);
+	o.fd = lib->facts->fd(lib, handle);
 	o.pid = attach_pid;
 	if (o.fd >= 0 && attach_may_ask)
 		ask_addresses(&o);
@@ -429,16 +404,16 @@ __attribute__((noinline)) void tap_socket(const struct tls_lib *lib, SSL *ssl)
 		store(&s->state, load(&s->state) | SHM_SLOT_TOLD);
 }
 
-__attribute__((noinline)) void tap_close(const struct tls_lib *lib, SSL *ssl, bool gone)
+__attribute__((noinline)) void tap_close(const struct tls_lib *lib, void *handle, bool gone)
 {
-	struct call c = {.lib = lib, .ssl = ssl};
+	struct call c = {.lib = lib, .handle = handle};
 	uint16_t producer, parent;
 	struct shm_slot *s;
 	struct rec r;
 
-	if (!ssl || !attach_on() || !(producer = attach_producer(&parent)))
+	if (!handle || !attach_on() || !(producer = attach_producer(&parent)))
 		return;
-	s = shm_find(&attach_shm, producer, ssl);
+	s = shm_find(&attach_shm, producer, handle);
 	if (!s || (!gone && (load(&s->state) & SHM_SLOT_SHUT)))
 		return;
 	if (lib && (load(&s->state) & SHM_SLOT_EARLY))
@@ -446,7 +421,7 @@ __attribute__((noinline)) void tap_close(const struct tls_lib *lib, SSL *ssl, bo
 	if (!(load(&s->state) & SHM_SLOT_OPENED) && load(&s->rep[0]) == load(&s->base[0]) &&
 	    load(&s->rep[1]) == load(&s->base[1])) {
 		if (gone) /* a handshake that came to nothing */
-			shm_remove(&attach_shm, producer, ssl);
+			shm_remove(&attach_shm, producer, handle);
 		return;
 	}
 	init_rec(&r, s, REC_CLOSE);
@@ -455,7 +430,7 @@ __attribute__((noinline)) void tap_close(const struct tls_lib *lib, SSL *ssl, bo
 	r.flags = gone ? REC_F_FREE : 0;
 	(void)append(&r, NULL);
 	if (gone)
-		shm_remove(&attach_shm, producer, ssl);
+		shm_remove(&attach_shm, producer, handle);
 	else
 		store(&s->state, load(&s->state) | SHM_SLOT_SHUT);
 }

@@ -16,22 +16,26 @@
 #include "common/tuple.h"
 #include "hooks.h"
 
+#define HERE __builtin_return_address(0)
+/* The real function of call @c, by the type of hook @name. */
+#define REAL(c, name) ((c).lib ? (c).lib->name : (__typeof(&name))(c).real)
+
 /* On the wrapper's stack. */
 struct call {
 	const struct tls_lib *lib;
-	void *real; /* used when lib is NULL */
-	SSL *ssl;   /* NULL: nothing to tap */
+	void *real;   /* used when lib is NULL */
+	void *handle; /* NULL: nothing to tap */
 	struct shm_slot *slot;
 	uint64_t other; /* a write: offset of RX at its entry */
 	enum dir dir;
 	uint16_t producer, parent;
 	/* the call that this one stands in, if any */
-	const void *outer_ssl;
+	const void *outer;
 	uintptr_t outer_frame;
 };
 
-/* A call of hook @name on @ssl begins. @ra is the hook's return address. */
-void tap_enter(struct call *c, SSL *ssl, enum dir dir, const void *ra, const char *name);
+/* A call of hook @name on @handle begins. @ra is the hook's return address. */
+void tap_enter(struct call *c, void *handle, enum dir dir, const void *ra, const char *name);
 
 /* It is over: the library reported @n bytes of @buf (0: none). @flags: REC_F_EARLY or 0. */
 void tap_leave(struct call *c, const void *buf, size_t n, uint16_t flags);
@@ -39,10 +43,13 @@ void tap_leave(struct call *c, const void *buf, size_t n, uint16_t flags);
 /* As tap_leave() for @n bytes that were sent from a file: counted, not copied. */
 void tap_hole(struct call *c, size_t n);
 
-/* A handshake of @ssl begins or goes on: state its socket, once. */
-void tap_socket(const struct tls_lib *lib, SSL *ssl);
+/* Bytes of @dir that were counted for @handle so far; 0 if it is not tapped. */
+uint64_t tap_counted(const void *handle, enum dir dir);
 
-/* @ssl was shut down by this side, or is about to be freed or cleared (@gone). */
-void tap_close(const struct tls_lib *lib, SSL *ssl, bool gone);
+/* A handshake of @handle begins or goes on: state its socket, once. */
+void tap_socket(const struct tls_lib *lib, void *handle);
+
+/* @handle was shut down by this side, or is about to be freed or cleared (@gone). */
+void tap_close(const struct tls_lib *lib, void *handle, bool gone);
 
 #endif

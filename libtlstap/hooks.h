@@ -4,8 +4,8 @@
  *   HOOK(result, name, (parameters), what the call returns when no TLS library can be found)
  *
  * The prototypes are those of SSL_read(3), SSL_write(3), SSL_shutdown(3), SSL_free(3), SSL_clear(3) of
- * OpenSSL 1.1.1 and 3.x; BoringSSL and LibreSSL have the same ones. We include no header of theirs: one
- * binary serves them all. */
+ * OpenSSL 1.1.1 and 3.x; BoringSSL and LibreSSL have the same ones; and of gnutls_record_send(3) and its
+ * neighbours since GnuTLS 3.4. We include no header of theirs: one binary serves them all. */
 #ifndef TLSTAP_HOOKS_H
 #define TLSTAP_HOOKS_H
 
@@ -13,8 +13,20 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "facts.h"
+
 typedef struct ssl_st SSL;
 typedef struct bio_st BIO;
+
+struct gnutls_session_int;
+struct mbuffer_st;
+typedef struct gnutls_session_int *gnutls_session_t;
+typedef struct mbuffer_st *gnutls_packet_t;
+struct gnutls_datum {
+	unsigned char *data;
+	unsigned int size;
+};
+#define GNUTLS_E_INTERNAL_ERROR (-59)
 
 #define OPENSSL_HOOKS(HOOK)                                                                           \
 	HOOK(int, SSL_read, (SSL * ssl, void *buf, int num), -1)                                      \
@@ -47,17 +59,55 @@ typedef struct bio_st BIO;
 	ASK(BIO *, SSL_get_rbio, (const SSL *ssl))                                                         \
 	ASK(int, SSL_get_rfd, (const SSL *ssl))
 
+#define GNUTLS_HOOKS(HOOK)                                                                                             \
+	HOOK(ssize_t, gnutls_record_send, (gnutls_session_t s, const void *data, size_t size),                         \
+	     GNUTLS_E_INTERNAL_ERROR)                                                                                  \
+	HOOK(ssize_t, gnutls_record_send2,                                                                             \
+	     (gnutls_session_t s, const void *data, size_t size, size_t pad, unsigned flags), GNUTLS_E_INTERNAL_ERROR) \
+	HOOK(ssize_t, gnutls_record_send_range,                                                                        \
+	     (gnutls_session_t s, const void *data, size_t size, const void *range), GNUTLS_E_INTERNAL_ERROR)          \
+	HOOK(ssize_t, gnutls_record_send_early_data, (gnutls_session_t s, const void *data, size_t size),              \
+	     GNUTLS_E_INTERNAL_ERROR)                                                                                  \
+	HOOK(ssize_t, gnutls_record_send_file, (gnutls_session_t s, int fd, off_t *offset, size_t count),              \
+	     GNUTLS_E_INTERNAL_ERROR)                                                                                  \
+	HOOK(int, gnutls_record_uncork, (gnutls_session_t s, unsigned flags), GNUTLS_E_INTERNAL_ERROR)                 \
+	HOOK(ssize_t, gnutls_record_recv, (gnutls_session_t s, void *data, size_t size), GNUTLS_E_INTERNAL_ERROR)      \
+	HOOK(ssize_t, gnutls_record_recv_seq, (gnutls_session_t s, void *data, size_t size, unsigned char *seq),       \
+	     GNUTLS_E_INTERNAL_ERROR)                                                                                  \
+	HOOK(ssize_t, gnutls_record_recv_packet, (gnutls_session_t s, gnutls_packet_t * packet),                       \
+	     GNUTLS_E_INTERNAL_ERROR)                                                                                  \
+	HOOK(ssize_t, gnutls_record_recv_early_data, (gnutls_session_t s, void *data, size_t size),                    \
+	     GNUTLS_E_INTERNAL_ERROR)                                                                                  \
+	HOOK(int, gnutls_handshake, (gnutls_session_t s), GNUTLS_E_INTERNAL_ERROR)                                     \
+	HOOK(int, gnutls_bye, (gnutls_session_t s, int how), GNUTLS_E_INTERNAL_ERROR)                                  \
+	HOOK(void, gnutls_deinit, (gnutls_session_t s), )
+
+/* These have no error state; with debug messages of level 3 switched on, GnuTLS logs that there is no SNI or ALPN. */
+#define GNUTLS_ASKS(ASK)                                                                                            \
+	ASK(void, gnutls_session_get_random,                                                                        \
+	    (const void *s, struct gnutls_datum *client, struct gnutls_datum *server))                              \
+	ASK(unsigned, gnutls_session_get_flags, (const void *s))                                                    \
+	ASK(int, gnutls_protocol_get_version, (const void *s))                                                      \
+	ASK(int, gnutls_server_name_get, (const void *s, void *data, size_t *size, unsigned *type, unsigned index)) \
+	ASK(int, gnutls_alpn_get_selected_protocol, (const void *s, struct gnutls_datum *protocol))                 \
+	ASK(void, gnutls_transport_get_ptr2, (const void *s, void **ret_recv, void **ret_send))                     \
+	ASK(void, gnutls_packet_get, (gnutls_packet_t packet, struct gnutls_datum * data, unsigned char *seq))
+
 #define PROTOTYPE(ret, name, args, fail) __attribute__((visibility("default"))) ret name args;
 OPENSSL_HOOKS(PROTOTYPE)
+GNUTLS_HOOKS(PROTOTYPE)
 #undef PROTOTYPE
 
 /* The functions of one TLS library object. */
 struct tls_lib {
-	uintptr_t lo, hi; /* where it is mapped */
+	uintptr_t lo, hi;	       /* where it is mapped */
+	const struct tls_facts *facts; /* what kind it is; NULL: none that we know */
 #define HOOK_MEMBER(ret, name, args, fail) ret(*name) args;
 #define ASK_MEMBER(ret, name, args) ret(*name) args;
 	OPENSSL_HOOKS(HOOK_MEMBER)
 	OPENSSL_ASKS(ASK_MEMBER)
+	GNUTLS_HOOKS(HOOK_MEMBER)
+	GNUTLS_ASKS(ASK_MEMBER)
 #undef HOOK_MEMBER
 #undef ASK_MEMBER
 };

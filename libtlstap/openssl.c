@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* openssl.c - wrappers of OpenSSL's functions, and of those libraries that have the same: nothing else. */
+/* openssl.c - wrappers of OpenSSL's functions, and of those libraries that have the same; what an SSL says of itself. */
+#define _GNU_SOURCE
+#include <string.h>
+
 #include "conn.h"
 #include "hooks.h"
 #include "resolve.h"
-
-#define HERE __builtin_return_address(0)
-/* The real function of call @c, by the type of hook @name. */
-#define REAL(c, name) ((c).lib ? (c).lib->name : (__typeof(&name))(c).real)
 
 int SSL_read(SSL *ssl, void *buf, int num)
 {
@@ -61,7 +60,7 @@ int SSL_write_early_data(SSL *ssl, const void *buf, size_t num, size_t *written)
 	ok = REAL(c, SSL_write_early_data) ? REAL(c, SSL_write_early_data)(ssl, buf, num, written) : 0;
 	/* a server may call it too, for data before the client's Finished: these need no verdict */
 	tap_leave(&c, buf, ok == 1 && written ? *written : 0,
-		  c.ssl && c.lib->SSL_is_server && c.lib->SSL_is_server(ssl) ? 0 : REC_F_EARLY);
+		  c.handle && c.lib->SSL_is_server && c.lib->SSL_is_server(ssl) ? 0 : REC_F_EARLY);
 	return ok;
 }
 
@@ -131,3 +130,75 @@ int SSL_clear(SSL *ssl)
 		tap_close(s.lib, ssl, true);
 	return real ? real(ssl) : 0;
 }
+
+/* --- facts ----------------------------------------------------------------------------------------- */
+
+static uint64_t random8(const struct tls_lib *lib, const void *ssl)
+{
+	uint64_t r8 = 0;
+
+	return lib->SSL_get_client_random && lib->SSL_get_client_random(ssl, (unsigned char *)&r8, 8) == 8 ? r8 : 0;
+}
+
+static bool ready(const struct tls_lib *lib, const void *ssl)
+{
+	return lib->SSL_is_init_finished && lib->SSL_is_init_finished(ssl);
+}
+
+static enum tls_early early(const struct tls_lib *lib, const void *ssl)
+{
+	if (!lib->SSL_get_early_data_status || !ready(lib, ssl))
+		return TLS_EARLY_UNKNOWN;
+	return lib->SSL_get_early_data_status(ssl) == 2 /* SSL_EARLY_DATA_ACCEPTED */ ? TLS_EARLY_ACCEPTED
+										      : TLS_EARLY_REJECTED;
+}
+
+/* Without a BIO SSL_get_rfd() would leave an entry in the error queue. */
+static int fd_of(const struct tls_lib *lib, const void *ssl)
+{
+	return lib->SSL_get_rbio && lib->SSL_get_rfd && lib->SSL_get_rbio(ssl) ? lib->SSL_get_rfd(ssl) : -1;
+}
+
+static size_t put_names(const struct tls_lib *lib, const SSL *ssl, struct rec_open *o, uint8_t *to)
+{
+	const unsigned char *alpn = NULL;
+	unsigned int alpn_len = 0;
+	const char *sni = lib->SSL_get_servername ? lib->SSL_get_servername(ssl, 0) : NULL;
+	size_t n = sni ? strnlen(sni, REC_NAME_MAX) : 0;
+
+	o->sni_len = (uint8_t)n;
+	if (n)
+		memcpy(to, sni, n);
+	if (lib->SSL_get0_alpn_selected)
+		lib->SSL_get0_alpn_selected(ssl, &alpn, &alpn_len);
+	if (alpn && alpn_len && alpn_len <= REC_NAME_MAX) {
+		o->alpn_len = (uint8_t)alpn_len;
+		memcpy(to + n, alpn, alpn_len);
+		n += alpn_len;
+	}
+	return n;
+}
+
+static size_t describe(const struct tls_lib *lib, const void *ssl, struct rec_open *o, uint8_t *ret_names)
+{
+	if (lib->SSL_get_client_random)
+		(void)lib->SSL_get_client_random(ssl, o->client_random, 32);
+	if (lib->SSL_get_server_random && lib->SSL_get_server_random(ssl, o->server_random, 32) == 32 &&
+	    memcmp(o->server_random, &(uint8_t[32]){0}, 32) != 0)
+		o->flags |= REC_OPEN_SERVER_RANDOM;
+	if (lib->SSL_is_server && lib->SSL_is_server(ssl))
+		o->flags |= REC_OPEN_SERVER;
+	if ((lib->SSL_is_dtls && lib->SSL_is_dtls(ssl)) || (lib->SSL_is_quic && lib->SSL_is_quic(ssl)))
+		o->flags |= REC_OPEN_NOT_TCP;
+	o->tls_version = lib->SSL_version ? (uint16_t)lib->SSL_version(ssl) : 0;
+	return put_names(lib, ssl, o, ret_names);
+}
+
+const struct tls_facts openssl_facts = {
+	.lib = REC_LIB_OPENSSL,
+	.random8 = random8,
+	.ready = ready,
+	.early = early,
+	.fd = fd_of,
+	.describe = describe,
+};

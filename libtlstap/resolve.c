@@ -29,9 +29,10 @@ __asm__(".symver old_dlvsym, dlvsym@" OLDEST);
 __asm__(".symver old_dlclose, dlclose@" OLDEST);
 
 #define LIBS 32u /* TLS library objects in one process */
-#define WORDS \
-	4u /* of a handle that may point to its method table: the 1st in BoringSSL, the 2nd in OpenSSL 1.1 to 3.1
-		    * and LibreSSL, the 3rd and 4th since OpenSSL 3.2 */
+/* Words of a handle that may point into its library: to the method table the 1st in BoringSSL, the 2nd in OpenSSL 1.1 to
+ * 3.1 and LibreSSL, the 3rd and 4th since OpenSSL 3.2; to the cipher suite the 3rd and 4th since GnuTLS 3.6, once
+ * the peer's hello is known. */
+#define WORDS 4u
 #define SITES 256u /* call sites remembered; a power of two */
 
 static struct tls_lib libs[LIBS]; /* two threads that meet one library at once may each add it: harmless */
@@ -101,8 +102,9 @@ static struct object object_at(const void *addr)
 static bool is_tls_name(const char *path)
 {
 	const char *slash = path ? strrchr(path, '/') : NULL;
+	const char *name = slash ? slash + 1 : path;
 
-	return path && strncmp(slash ? slash + 1 : path, "libssl", 6) == 0;
+	return name && (strncmp(name, "libssl", 6) == 0 || strncmp(name, "libgnutls", 9) == 0);
 }
 
 /* --- the version that a module asks for ------------------------------------------------------------ */
@@ -219,12 +221,34 @@ static void *bind(const struct object *from, const char *name)
 	return sym;
 }
 
+static inline bool inside(const struct tls_lib *lib, uintptr_t p)
+{
+	return p >= lib->lo && p < lib->hi;
+}
+
+/* What hooks of that name belong to. */
+static const struct tls_facts *kind_of(const char *hook)
+{
+	return hook[0] == 'g' ? &gnutls_facts : &openssl_facts;
+}
+
+/* A name that is found by handle @h may be one of a library that this one needs: libgnutls-openssl has SSL_read() of its
+ * own, libgnutls-dane has nothing. */
 static void fill(struct tls_lib *lib, void *h)
 {
 #define FILL_HOOK(ret, name, args, fail) lib->name = (ret(*) args)old_dlsym(h, #name);
 #define FILL_ASK(ret, name, args) lib->name = (ret(*) args)old_dlsym(h, #name);
-	OPENSSL_HOOKS(FILL_HOOK)
-	OPENSSL_ASKS(FILL_ASK)
+	if (inside(lib, (uintptr_t)old_dlsym(h, "gnutls_record_send"))) {
+		lib->facts = &gnutls_facts;
+		GNUTLS_HOOKS(FILL_HOOK)
+		GNUTLS_ASKS(FILL_ASK)
+	} else if (inside(lib, (uintptr_t)old_dlsym(h, "SSL_read"))) {
+		lib->facts = &openssl_facts;
+		OPENSSL_HOOKS(FILL_HOOK)
+		OPENSSL_ASKS(FILL_ASK)
+	}
+#undef FILL_HOOK
+#undef FILL_ASK
 }
 
 static const struct tls_lib *known(uintptr_t lo)
@@ -250,7 +274,9 @@ static const struct tls_lib *lib_of(const struct object *o)
 	if (!h)
 		return NULL;
 	fill(&fresh, h);
-	lib = known(o->lo); /* another thread may have been quicker */
+	if (!fresh.facts)
+		fresh.hi = fresh.lo; /* known, but nothing is inside */
+	lib = known(o->lo);	     /* another thread may have been quicker */
 	if (lib || atomic_load_explicit(&libs_n, memory_order_relaxed) >= LIBS)
 		return lib;
 	n = atomic_fetch_add_explicit(&libs_n, 1, memory_order_relaxed);
@@ -314,21 +340,31 @@ bool resolve_learn(void)
 
 /* --- calls ----------------------------------------------------------------------------------------- */
 
-static inline bool inside(const struct tls_lib *lib, uintptr_t p)
+/* The library that made @handle, of those we know. */
+static inline const struct tls_lib *owner(const void *handle)
 {
-	return p >= lib->lo && p < lib->hi;
-}
-
-/* The library that made @ssl, of those we know. */
-static inline const struct tls_lib *owner(const SSL *ssl)
-{
-	const uintptr_t *word = (const void *)ssl;
+	const uintptr_t *word = handle;
 
 	for (uint32_t i = 0; i < LIBS && atomic_load_explicit(&libs_ready[i], memory_order_acquire); i++)
 		for (unsigned k = 0; k < WORDS; k++)
 			if (inside(&libs[i], word[k]))
 				return &libs[i];
 	return NULL;
+}
+
+/* The only library of that kind, as far as we know; NULL: there is none, or more than one. */
+static const struct tls_lib *only(const struct tls_facts *kind)
+{
+	const struct tls_lib *found = NULL;
+
+	for (uint32_t i = 0; i < LIBS && atomic_load_explicit(&libs_ready[i], memory_order_acquire); i++) {
+		if (libs[i].facts != kind)
+			continue;
+		if (found && found->lo != libs[i].lo)
+			return NULL;
+		found = &libs[i];
+	}
+	return found;
 }
 
 static inline struct site reaches(const struct tls_lib *lib, const void *ra)
@@ -343,43 +379,53 @@ static _Atomic uint64_t *site_of(uintptr_t ra)
 	return &sites[(ra ^ ra >> 8 ^ ra >> 16) & (SITES - 1)];
 }
 
-/* Ask the dynamic linker. */
-static __attribute__((noinline)) struct site find(const void *ra, const char *name, const SSL *ssl)
+static struct site remember(const struct tls_lib *lib, const void *ra)
+{
+	atomic_store_explicit(site_of((uintptr_t)ra), (uint64_t)(uintptr_t)ra << 8 | (uint64_t)(lib - libs + 1),
+			      memory_order_release);
+	return reaches(lib, ra);
+}
+
+/* Look again at what is mapped; ask the dynamic linker. */
+static __attribute__((noinline)) struct site find(const void *ra, const char *name, const void *handle)
 {
 	struct site ret = {.lib = NULL};
+	const struct tls_facts *kind = kind_of(name);
 	const struct tls_lib *lib;
 	struct object from, at;
 	int err = errno;
 
 	(void)resolve_learn();
-	lib = ssl ? owner(ssl) : atomic_load_explicit(&libs_ready[0], memory_order_acquire) ? &libs[0] : NULL;
-	if (!lib && old_dlsym && old_dlopen && old_dlvsym && old_dlclose) {
+	lib = handle ? owner(handle) : NULL;
+	if (lib) {
+		ret = reaches(lib, ra);
+	} else if ((lib = !handle || kind == &gnutls_facts ? only(kind) : NULL)) {
+		/* a session of GnuTLS says nothing before its handshake */
+		ret = handle ? remember(lib, ra) : reaches(lib, ra);
+	} else if (old_dlsym && old_dlopen && old_dlvsym && old_dlclose) {
 		from = object_at(ra);
 		ret.real = bind(&from, name);
 		at = object_at(ret.real);
 		lib = ret.real ? lib_of(&at) : NULL;
-		if (lib) {
-			ret = reaches(lib, ra);
-			atomic_store_explicit(site_of((uintptr_t)ra),
-					      (uint64_t)(uintptr_t)ra << 8 | (uint64_t)(lib - libs + 1),
-					      memory_order_release);
-		}
-	} else if (lib) {
-		ret = reaches(lib, ra);
+		if (lib && lib->facts == kind)
+			ret = remember(lib, ra);
 	}
 	errno = err;
 	return ret;
 }
 
-struct site resolve(const void *ra, const char *name, const SSL *ssl)
+struct site resolve(const void *ra, const char *name, const void *handle)
 {
-	const struct tls_lib *lib = ssl ? owner(ssl) : NULL;
+	const struct tls_lib *lib = handle ? owner(handle) : NULL;
 	uint64_t word;
 
 	if (__builtin_expect(lib != NULL, 1))
 		return reaches(lib, ra);
 	word = atomic_load_explicit(site_of((uintptr_t)ra), memory_order_acquire);
-	if (word >> 8 == ((uint64_t)(uintptr_t)ra & 0xffffffffffffffull) && (word & 0xff))
-		return reaches(&libs[(word & 0xff) - 1], ra);
-	return find(ra, name, ssl);
+	if (word >> 8 == ((uint64_t)(uintptr_t)ra & 0xffffffffffffffull) && (word & 0xff)) {
+		lib = &libs[(word & 0xff) - 1];
+		if (lib->facts == kind_of(name)) /* one call site may call either by a pointer */
+			return reaches(lib, ra);
+	}
+	return find(ra, name, handle);
 }

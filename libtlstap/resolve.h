@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* resolve.h - the real functions behind a call: those of the TLS library that owns the handle.
  *
- * A handle names its owner itself: one of its first words points to its method table, which lies inside the library
- * that made it. So a call needs no dynamic linker, whose locks a plugin's constructor, a dlopen() in another thread or
+ * A handle names its owner itself: one of its first words points to its method table, or to its cipher suite, which
+ * lies inside the library that made it. So a call needs no dynamic linker, whose locks a plugin's constructor, a dlopen() in another thread or
  * a fork at the wrong moment may hold. Only a handle of a library that we have not met asks it, once: for all TLS
  * libraries that are mapped by now, and, should none of them own it (a layout unknown to us), for what the dynamic
- * linker would have bound for this caller (ld.so(8), dlvsym(3)); that is remembered per call site.
+ * linker would have bound for this caller (ld.so(8), dlvsym(3)); that is remembered per call site. A session of
+ * GnuTLS that has no cipher suite yet belongs to the only libgnutls there is; with several the linker is asked.
  *
  * Any thread. Leaves errno alone. */
 #ifndef TLSTAP_RESOLVE_H
@@ -23,10 +24,10 @@ struct site {
 	bool internal;		   /* the caller is the TLS library or libtlstap: maybe a call within a call */
 };
 
-/* @ra    return address of the hook
- * @name  the hooked function's name
- * @ssl   the handle; NULL: any library will do */
-struct site resolve(const void *ra, const char *name, const SSL *ssl);
+/* @ra      return address of the hook
+ * @name    the hooked function's name
+ * @handle  the handle; NULL: any library of the function's kind will do */
+struct site resolve(const void *ra, const char *name, const void *handle);
 
 /* Learn the TLS libraries that are mapped now, by their file names. Returns whether there is one. */
 bool resolve_learn(void);

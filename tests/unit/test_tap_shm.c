@@ -29,20 +29,36 @@ struct ssl_st {
 	struct shm_slot *seen[4]; /* slots that its calls met; by thread */
 };
 
-static size_t get_random(const SSL *ssl, unsigned char *out, size_t len)
+static uint64_t get_random8(const struct tls_lib *lib, const void *ssl)
 {
-	memset(out, 0, len);
-	memcpy(out, &ssl->random, len < 8 ? len : 8);
-	return len;
+	(void)lib;
+	return ((const SSL *)ssl)->random;
 }
 
-static int yes(const SSL *ssl)
+static bool yes(const struct tls_lib *lib, const void *ssl)
 {
+	(void)lib;
 	(void)ssl;
-	return 1;
+	return true;
 }
 
-static struct tls_lib fake_lib = {.SSL_get_client_random = get_random, .SSL_is_init_finished = yes};
+static int no_fd(const struct tls_lib *lib, const void *ssl)
+{
+	(void)lib;
+	(void)ssl;
+	return -1;
+}
+
+static size_t put_random(const struct tls_lib *lib, const void *ssl, struct rec_open *o, uint8_t *ret_names)
+{
+	(void)lib;
+	(void)ret_names;
+	memcpy(o->client_random, &((const SSL *)ssl)->random, 8);
+	return 0;
+}
+
+static const struct tls_facts fake_facts = {.random8 = get_random8, .ready = yes, .fd = no_fd, .describe = put_random};
+static struct tls_lib fake_lib = {.facts = &fake_facts};
 
 _Atomic int attach_state = ATTACH_DONE;
 struct shm attach_shm;
@@ -57,11 +73,11 @@ uint16_t attach_producer(uint16_t *ret_parent)
 	return 1;
 }
 
-struct site resolve(const void *ra, const char *name, const SSL *ssl)
+struct site resolve(const void *ra, const char *name, const void *handle)
 {
 	(void)ra;
 	(void)name;
-	(void)ssl;
+	(void)handle;
 	return (struct site){.lib = &fake_lib};
 }
 
