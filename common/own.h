@@ -5,7 +5,11 @@
  * started as root maps it before it drops its privileges and writes one line of it, every agentd reads all. A
  * line counts while its owner renews it (own_beat, once a second); a line of a dead process is free again after
  * OWN_STALE_NS. Where the file cannot be had (not root) a process still knows its own lines. Lines of other network
- * namespaces do not count. Nobody is locked out: readers retry, a torn line is no line. */
+ * namespaces do not count. Nobody is locked out: readers retry, a torn line is no line.
+ *
+ *   | head: magic, count of changes | line 0 | line 1 | ...           line: owner, beat, sequence, body
+ *
+ * All functions but own_open() take NULL and do nothing. One thread at a time. */
 #ifndef TLSTAP_OWN_H
 #define TLSTAP_OWN_H
 
@@ -18,28 +22,32 @@
 #define OWN_PATH "/run/tlstap/own"
 #define OWN_LINES 128	 /* processes */
 #define OWN_TUNNELS 8	 /* connections of one process */
-#define OWN_INTERFACES 8 /* replay interfaces of one process, with the other ends of veth pairs */
-#define OWN_PORTS 4	 /* ports on which one process listens for agents */
+#define OWN_INTERFACES 8 /* replay interfaces of one process, and as many other ends of veth pairs */
+#define OWN_PORTS 8	 /* ports on which one process listens for agents */
 #define OWN_STALE_NS 5000000000ull
 
 struct own;
 
-/* @path  OWN_PATH, or another one for tests. Never fails for want of the file: 0; -ENOMEM.
+/* @path  OWN_PATH, or another one for tests; its folder is made if need be, and must be ours alone to write. A file of
+ *        another layout is replaced. Never fails for want of the file: 0; -ENOMEM.
  * *@ret_shared  false: only this process's lines are known (say why with the errno in *@ret_err). */
 int own_open(struct own **ret, const char *path, bool *ret_shared, int *ret_err);
 void own_close(struct own **o);
 
-/* Connection @which (0 .. OWN_TUNNELS-1) of this process: its tunnel. @t: NULL: it has none now. Either order of ends. */
+/* Connection @which (0 .. OWN_TUNNELS-1) of this process: its tunnel. @t: NULL: it has none now. Either order of ends.
+ * Packets of a tunnel that is over may still wait to be captured: forget a connection only for a new one. */
 void own_tunnel(struct own *o, unsigned which, const struct tuple *t);
-/* This process replays to interface @ifindex; the other end of a veth pair is found and meant too. */
+/* This process replays to interface @ifindex (0: it does not); the other end of a veth pair is found and meant too.
+ * Cheap if nothing changed: call it again once a second, for an interface that went away comes back as another. */
 void own_replay(struct own *o, unsigned which, uint32_t ifindex);
 /* This process takes agents' connections on TCP port @port. */
 void own_listen(struct own *o, unsigned which, uint16_t port);
 
-/* Renew this process's line: about once a second. */
+/* Renew this process's line: about once a second. @now_ns is CLOCK_MONOTONIC's, here and below. */
 void own_beat(struct own *o, uint64_t now_ns);
 
-/* Re-read the others' lines if a second has passed; the questions below are answered from that copy. */
+/* Re-read the others' lines if one has changed or a second has passed; the questions below are answered from that
+ * copy. Costs one load otherwise. */
 void own_refresh(struct own *o, uint64_t now_ns);
 /* Does a packet between these ends belong to a tunnel, or to a receiver of this host? */
 bool own_is_tunnel(const struct own *o, const struct tuple *t);

@@ -213,3 +213,41 @@ int rtnl_has_default_route(int index)
 	begin(&q, RTM_GETROUTE, NLM_F_DUMP, sizeof(q.route));
 	return ask(&q, on_route, &index);
 }
+
+static bool is_veth(const struct rtattr *info)
+{
+	static const char kind[] = "veth";
+	int left = (int)RTA_PAYLOAD(info);
+
+	for (const struct rtattr *a = RTA_DATA(info); RTA_OK(a, left); a = RTA_NEXT(a, left))
+		if (a->rta_type == IFLA_INFO_KIND)
+			return RTA_PAYLOAD(a) >= sizeof(kind) - 1 && memcmp(RTA_DATA(a), kind, sizeof(kind) - 1) == 0;
+	return false;
+}
+
+static int on_veth(const struct nlmsghdr *h, void *arg)
+{
+	const struct ifinfomsg *i = NLMSG_DATA(h);
+	int left = (int)IFLA_PAYLOAD(h), peer = 0;
+	bool veth = false, elsewhere = false;
+
+	(void)arg;
+	if (h->nlmsg_type != RTM_NEWLINK)
+		return 0;
+	for (const struct rtattr *a = IFLA_RTA(i); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
+		if (a->rta_type == IFLA_LINK && RTA_PAYLOAD(a) == sizeof(peer))
+			memcpy(&peer, RTA_DATA(a), sizeof(peer));
+		elsewhere = elsewhere || a->rta_type == IFLA_LINK_NETNSID;
+		veth = veth || ((a->rta_type & NLA_TYPE_MASK) == IFLA_LINKINFO && is_veth(a));
+	}
+	return veth && !elsewhere ? peer : 0;
+}
+
+int rtnl_veth_peer(int index)
+{
+	struct request q;
+
+	begin(&q, RTM_GETLINK, 0, sizeof(q.link));
+	q.link.ifi_index = index;
+	return ask(&q, on_veth, NULL);
+}

@@ -30,4 +30,8 @@ int rtnl_has_address(int index);
 /* Does a default route (any table) lead out of interface @index? Returns 0, 1 or -errno. */
 int rtnl_has_default_route(int index);
 
+/* The other end of the veth pair that interface @index is one of. Returns its index; 0: it is no veth, or the other end
+ * is in another network namespace; or -errno. */
+int rtnl_veth_peer(int index);
+
 #endif

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* own.c - the shared lines about tlstap's own traffic (see own.h).
+ *
+ * Owners are told apart by a number drawn at start, not by pid: two of them may be in pid namespaces of their own. A
+ * process that was stopped for so long that its line went to another notices by that number and takes a new one. */
+#include "own.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "rtnl.h"
+
+#define MAGIC 0x316e776f534c54ull /* "TLSown1": another layout gets another one */
+#define REFRESH_NS 1000000000ull
+#define TRIES 100	 /* to read a line while its owner writes it */
+#define PATH_LONGEST 256 /* bytes */
+#define LOCK_TRIES 20
+#define LOCK_WAIT_US 10000
+
+struct body {
+	uint64_t netns; /* inode of its network namespace */
+	struct tuple tunnel[OWN_TUNNELS];
+	uint32_t ifindex[2 * OWN_INTERFACES]; /* the second half: other ends of veth pairs */
+	uint16_t port[OWN_PORTS];
+};
+
+#define WORDS (sizeof(struct body) / 8)
+_Static_assert(sizeof(struct body) % 8 == 0, "the body is copied by words");
+
+struct line {
+	_Atomic uint64_t owner; /* 0: free */
+	_Atomic uint64_t beat_ns;
+	_Atomic uint64_t seq; /* odd: being written */
+	_Atomic uint64_t word[WORDS];
+};
+
+struct file {
+	_Atomic uint64_t magic;
+	_Atomic uint64_t changes;
+	struct line line[OWN_LINES];
+};
+
+struct own {
+	struct file *file; /* NULL: not shared */
+	struct line *line; /* ours; NULL: all were taken, or not shared */
+	uint64_t id;
+	struct body body;
+	/* the copy that questions are answered from */
+	uint64_t changes, read_ns;
+	unsigned tunnels, interfaces;
+	struct tuple tunnel[(OWN_LINES + 1) * OWN_TUNNELS]; /* we may be without a line among them */
+	uint32_t interface[(OWN_LINES + 1) * 2 * OWN_INTERFACES];
+	uint64_t listens[65536 / 64];  /* ports of receivers */
+	uint64_t tunneled[65536 / 64]; /* ports of tunnels: most packets need no look at the list */
+};
+
+static uint64_t now(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* The same connection always in the same order. */
+static void order(struct tuple *t)
+{
+	int c = memcmp(t->addr[0], t->addr[1], sizeof(t->addr[0]));
+	struct tuple was = *t;
+
+	if (c < 0 || (c == 0 && t->port[0] <= t->port[1]))
+		return;
+	for (int i = 0; i < 2; i++) {
+		memcpy(t->addr[i], was.addr[1 - i], sizeof(t->addr[i]));
+		t->port[i] = was.port[1 - i];
+	}
+}
+
+static bool has(const uint64_t map[static 65536 / 64], uint16_t port)
+{
+	return map[port / 64] >> (port % 64) & 1;
+}
+
+static void put(uint64_t map[static 65536 / 64], uint16_t port)
+{
+	map[port / 64] |= 1ull << (port % 64);
+}
+
+/* --- the file --- */
+
+/* Open the folder of @path, which nobody else may write to. Returns a descriptor or -errno. */
+static int open_folder(const char *path, const char **ret_name)
+{
+	const char *slash = strrchr(path, '/');
+	char folder[PATH_LONGEST];
+	struct stat st;
+	int fd;
+
+	if (slash == NULL || slash == path || (size_t)(slash - path) >= sizeof(folder))
+		return -EINVAL;
+	memcpy(folder, path, (size_t)(slash - path));
+	folder[slash - path] = '\0';
+	*ret_name = slash + 1;
+	if (geteuid() == 0 && mkdir(folder, 0755) == 0)
+		(void)chmod(folder, 0755); /* whatever the umask */
+	fd = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd == -1)
+		return -errno;
+	if (fstat(fd, &st) == -1 || st.st_uid != geteuid() || st.st_mode & 022) {
+		close(fd);
+		return -EPERM;
+	}
+	return fd;
+}
+
+/* Map the file behind @fd if it is ours and of our layout. Returns 0, -ESTALE (to be replaced) or -errno. */
+static int map_file(int fd, struct file **ret)
+{
+	uint64_t none = 0;
+	struct stat st;
+	struct file *f;
+
+	if (fstat(fd, &st) == -1)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_mode & 077 || st.st_nlink != 1 ||
+	    (st.st_size != 0 && st.st_size != sizeof(*f)))
+		return -ESTALE;
+	if (st.st_size == 0 && ftruncate(fd, sizeof(*f)) == -1)
+		return -errno;
+	f = mmap(NULL, sizeof(*f), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (f == MAP_FAILED)
+		return -errno;
+	if (!atomic_compare_exchange_strong(&f->magic, &none, MAGIC) && none != MAGIC) {
+		(void)munmap(f, sizeof(*f));
+		return -ESTALE;
+	}
+	*ret = f;
+	return 0;
+}
+
+static int open_file(const char *path, struct file **ret)
+{
+	const char *name = NULL;
+	int dir = open_folder(path, &name), r = dir < 0 ? dir : -ESTALE;
+
+	/* One at a time, so that nobody removes another's new file. Anybody can hold that lock: do not wait for ever. */
+	for (int i = 0; dir >= 0 && i < LOCK_TRIES && flock(dir, LOCK_EX | LOCK_NB) == -1; i++)
+		(void)usleep(LOCK_WAIT_US);
+	for (int i = 0; i < 3 && r == -ESTALE; i++) {
+		int fd = openat(dir, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
+
+		if (fd != -1)
+			r = map_file(fd, ret);
+		else if (errno != ELOOP && errno != EISDIR && errno != ENXIO)
+			r = -errno;
+		if (r == -ESTALE && unlinkat(dir, name, 0) == -1 && errno != ENOENT)
+			r = -errno;
+		if (fd != -1)
+			close(fd);
+	}
+	if (dir >= 0)
+		close(dir);
+	return r;
+}
+
+/* --- our line --- */
+
+/* Is nobody heard of this line any more? A beat from the future is nonsense. */
+static bool stale(const struct line *l, uint64_t now_ns)
+{
+	uint64_t beat = atomic_load_explicit(&l->beat_ns, memory_order_relaxed);
+
+	return beat > now_ns ? beat - now_ns > OWN_STALE_NS : now_ns - beat > OWN_STALE_NS;
+}
+
+static void claim(struct own *o, uint64_t now_ns)
+{
+	o->line = NULL;
+	for (unsigned i = 0; o->file != NULL && i < OWN_LINES; i++) {
+		struct line *l = &o->file->line[i];
+		uint64_t owner = atomic_load(&l->owner);
+
+		if (owner != 0 && !stale(l, now_ns))
+			continue;
+		/* the beat first: nobody else is to find a stale line of a living owner */
+		atomic_store(&l->beat_ns, now_ns);
+		if (atomic_compare_exchange_strong(&l->owner, &owner, o->id)) {
+			o->line = l;
+			return;
+		}
+	}
+}
+
+static void publish(struct own *o)
+{
+	struct line *l = o->line;
+	uint64_t word[WORDS], seq;
+
+	o->read_ns = 0; /* our own copy too */
+	if (l == NULL || atomic_load(&l->owner) != o->id)
+		return; /* own_beat() sees to it */
+	memcpy(word, &o->body, sizeof(word));
+	seq = atomic_load(&l->seq) | 1; /* odd: ours now, or left so by one that died */
+	atomic_store_explicit(&l->seq, seq, memory_order_relaxed);
+	atomic_thread_fence(memory_order_release);
+	for (unsigned i = 0; i < WORDS; i++)
+		atomic_store_explicit(&l->word[i], word[i], memory_order_relaxed);
+	atomic_store_explicit(&l->seq, seq + 1, memory_order_release);
+	atomic_fetch_add(&o->file->changes, 1);
+}
+
+int own_open(struct own **ret, const char *path, bool *ret_shared, int *ret_err)
+{
+	struct own *o = calloc(1, sizeof(*o));
+	struct stat st;
+	int r;
+
+	*ret_shared = false;
+	*ret_err = 0;
+	if (o == NULL)
+		return -ENOMEM;
+	if (stat("/proc/self/ns/net", &st) == 0)
+		o->body.netns = st.st_ino;
+	while (o->id == 0)
+		if (getrandom(&o->id, sizeof(o->id), 0) != sizeof(o->id))
+			o->id = now() | 1;
+	r = open_file(path, &o->file);
+	if (r == 0) {
+		claim(o, now());
+		publish(o);
+	}
+	*ret_shared = o->line != NULL;
+	*ret_err = r != 0 ? -r : o->line == NULL ? ENOSPC : 0;
+	own_refresh(o, now());
+	*ret = o;
+	return 0;
+}
+
+void own_close(struct own **op)
+{
+	struct own *o = *op;
+	uint64_t id;
+
+	if (o == NULL)
+		return;
+	id = o->id;
+	if (o->line != NULL && atomic_compare_exchange_strong(&o->line->owner, &id, 0))
+		atomic_fetch_add(&o->file->changes, 1);
+	if (o->file != NULL)
+		(void)munmap(o->file, sizeof(*o->file));
+	free(o);
+	*op = NULL;
+}
+
+void own_tunnel(struct own *o, unsigned which, const struct tuple *t)
+{
+	struct tuple ends = {0};
+
+	if (o == NULL || which >= OWN_TUNNELS)
+		return;
+	if (t != NULL) {
+		ends = *t;
+		order(&ends);
+	}
+	if (memcmp(&ends, &o->body.tunnel[which], sizeof(ends)) == 0)
+		return;
+	o->body.tunnel[which] = ends;
+	publish(o);
+}
+
+void own_replay(struct own *o, unsigned which, uint32_t ifindex)
+{
+	int peer = 0;
+
+	if (o == NULL || which >= OWN_INTERFACES)
+		return;
+	if (ifindex != 0)
+		peer = rtnl_veth_peer((int)ifindex);
+	if (peer < 0)
+		peer = 0;
+	if (o->body.ifindex[which] == ifindex && o->body.ifindex[OWN_INTERFACES + which] == (uint32_t)peer)
+		return;
+	o->body.ifindex[which] = ifindex;
+	o->body.ifindex[OWN_INTERFACES + which] = (uint32_t)peer;
+	publish(o);
+}
+
+void own_listen(struct own *o, unsigned which, uint16_t port)
+{
+	if (o == NULL || which >= OWN_PORTS || o->body.port[which] == port)
+		return;
+	o->body.port[which] = port;
+	publish(o);
+}
+
+void own_beat(struct own *o, uint64_t now_ns)
+{
+	if (o == NULL || o->file == NULL)
+		return;
+	if (o->line != NULL && atomic_load(&o->line->owner) == o->id) {
+		atomic_store_explicit(&o->line->beat_ns, now_ns, memory_order_relaxed);
+		return;
+	}
+	claim(o, now_ns);
+	publish(o);
+}
+
+/* --- everybody's lines --- */
+
+static bool read_line(const struct line *l, struct body *ret)
+{
+	uint64_t word[WORDS];
+
+	for (int tries = 0; tries < TRIES; tries++) {
+		uint64_t seq = atomic_load_explicit(&l->seq, memory_order_acquire);
+
+		for (unsigned i = 0; i < WORDS; i++)
+			word[i] = atomic_load_explicit(&l->word[i], memory_order_relaxed);
+		atomic_thread_fence(memory_order_acquire);
+		if (!(seq & 1) && atomic_load_explicit(&l->seq, memory_order_relaxed) == seq) {
+			memcpy(ret, word, sizeof(word));
+			return true;
+		}
+	}
+	return false;
+}
+
+static void add(struct own *o, const struct body *b)
+{
+	for (unsigned i = 0; i < OWN_TUNNELS; i++) {
+		if (b->tunnel[i].ver != 4 && b->tunnel[i].ver != 6)
+			continue;
+		o->tunnel[o->tunnels++] = b->tunnel[i];
+		put(o->tunneled, b->tunnel[i].port[0]);
+		put(o->tunneled, b->tunnel[i].port[1]);
+	}
+	for (unsigned i = 0; i < 2 * OWN_INTERFACES; i++)
+		if (b->ifindex[i] != 0)
+			o->interface[o->interfaces++] = b->ifindex[i];
+	for (unsigned i = 0; i < OWN_PORTS; i++)
+		if (b->port[i] != 0)
+			put(o->listens, b->port[i]);
+}
+
+void own_refresh(struct own *o, uint64_t now_ns)
+{
+	uint64_t changes;
+	struct body b;
+
+	if (o == NULL)
+		return;
+	changes = o->file != NULL ? atomic_load_explicit(&o->file->changes, memory_order_acquire) : 0;
+	if (o->read_ns != 0 && changes == o->changes && now_ns - o->read_ns < REFRESH_NS)
+		return;
+	o->changes = changes;
+	o->read_ns = now_ns;
+	o->tunnels = o->interfaces = 0;
+	memset(o->listens, 0, sizeof(o->listens));
+	memset(o->tunneled, 0, sizeof(o->tunneled));
+	add(o, &o->body);
+	for (unsigned i = 0; o->file != NULL && i < OWN_LINES; i++) {
+		const struct line *l = &o->file->line[i];
+		uint64_t owner = atomic_load_explicit(&l->owner, memory_order_relaxed);
+
+		if (owner != 0 && l != o->line && !stale(l, now_ns) && read_line(l, &b) && b.netns == o->body.netns)
+			add(o, &b);
+	}
+}
+
+bool own_is_tunnel(const struct own *o, const struct tuple *t)
+{
+	struct tuple ends;
+
+	if (o == NULL)
+		return false;
+	if (has(o->listens, t->port[0]) || has(o->listens, t->port[1]))
+		return true;
+	if (!has(o->tunneled, t->port[0]) || !has(o->tunneled, t->port[1]))
+		return false;
+	ends = *t;
+	order(&ends);
+	for (unsigned i = 0; i < o->tunnels; i++)
+		if (memcmp(&o->tunnel[i], &ends, sizeof(ends)) == 0)
+			return true;
+	return false;
+}
+
+bool own_is_replay(const struct own *o, uint32_t ifindex)
+{
+	if (o == NULL || ifindex == 0)
+		return false;
+	for (unsigned i = 0; i < o->interfaces; i++)
+		if (o->interface[i] == ifindex)
+			return true;
+	return false;
+}
