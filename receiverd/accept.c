@@ -3,12 +3,14 @@
 #include "accept.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/own.h"
 #include "common/sock.h"
 #include "lane.h"
 
@@ -84,6 +86,16 @@ static int listen_on(const char *text, char err[static ACCEPT_ERR])
 	return fd;
 }
 
+static uint16_t port_of(int fd)
+{
+	struct sockaddr_storage sa = {0};
+	socklen_t len = sizeof(sa);
+
+	(void)getsockname(fd, (struct sockaddr *)&sa, &len);
+	return ntohs(sa.ss_family == AF_INET ? ((struct sockaddr_in *)&sa)->sin_port
+					     : ((struct sockaddr_in6 *)&sa)->sin6_port);
+}
+
 int accept_new(struct accept **ret, struct receiver *r, char err[static ACCEPT_ERR])
 {
 	const struct opt_list *l = &r->conf.listen;
@@ -104,6 +116,7 @@ int accept_new(struct accept **ret, struct receiver *r, char err[static ACCEPT_E
 			accept_free(&a);
 			return fd;
 		}
+		own_listen(r->own, (unsigned)i, port_of(fd));
 		ev_io_init(&a->io[a->n], on_connection, fd, EV_READ);
 		a->io[a->n++].data = a;
 	}

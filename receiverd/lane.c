@@ -7,8 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "common/own.h"
 #include "common/tls.h"
 #include "complain.h"
 #include "receiver.h"
@@ -16,6 +18,14 @@
 static bool is_new(enum session_state s)
 {
 	return s == SESSION_HANDSHAKE || s == SESSION_HELLO;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
 static void check_end(struct lane *l)
@@ -53,6 +63,8 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int events)
 	for (struct session *s = l->first; s != NULL; s = s->next)
 		session_tick(s);
 	inject_settle(&l->inject);
+	own_replay(l->receiver->own, 0, l->inject.none ? 0 : (uint32_t)l->inject.nif.index);
+	own_beat(l->receiver->own, now_ns());
 	check_end(l);
 	if (l->inject.failed)
 		lane_end(l);

@@ -9,6 +9,7 @@
 
 #include "accept.h"
 #include "common/log.h"
+#include "common/own.h"
 #include "common/priv.h"
 #include "common/tls.h"
 #include "lane.h"
@@ -117,6 +118,17 @@ static void raise_limits(void)
 	}
 }
 
+/* Agents of this host are not to mirror what comes in from agents, nor what goes out to the IDS. */
+static int be_known(struct receiver *r)
+{
+	bool shared;
+	int why, ret = own_open(&r->own, OWN_PATH, &shared, &why);
+
+	if (ret == 0 && !shared)
+		log_warn_errno(COMPONENT, why, "agents of this host are not told of this receiver (%s)", OWN_PATH);
+	return ret;
+}
+
 static int serve(struct receiver *r)
 {
 	const int caps[] = {CAP_NET_RAW,
@@ -129,9 +141,12 @@ static int serve(struct receiver *r)
 	/* the key, the interface, the ports: what needs root, in the order in which mistakes are likely */
 	if (r->loop == NULL)
 		return fail("cannot make an event loop");
+	if (be_known(r) != 0)
+		return fail("out of memory");
 	if (lane_new(&r->lane, r, r->loop, err) != 0 || tls_ctx_server(&r->tls, r->conf.state_dir, err) != 0 ||
 	    accept_new(&r->accept, r, err) != 0 || status_new(&r->status, r, err) != 0)
 		return fail(err);
+	own_replay(r->own, 0, r->lane->inject.none ? 0 : (uint32_t)r->lane->inject.nif.index);
 	if (priv_drop(NULL, caps, sizeof(caps) / sizeof(caps[0])) != 0)
 		return fail("cannot drop privileges");
 	watch_signals(r, signals);
@@ -144,6 +159,7 @@ static int serve(struct receiver *r)
 static void clean_up(struct receiver *r)
 {
 	status_free(&r->status);
+	own_close(&r->own);
 	accept_free(&r->accept);
 	lane_free(&r->lane);
 	tls_ctx_free(&r->tls);

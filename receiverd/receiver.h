@@ -19,6 +19,7 @@
 #define DEFAULT_SOCKET "/run/tlstap/receiverd.sock"
 #define DEFAULT_LISTEN "3005"
 
+struct own;
 struct tls_ctx;
 struct lane;
 struct accept;
@@ -47,7 +48,8 @@ struct receiver {
 	struct lane *lane;   /* one for now */
 	struct accept *accept;
 	struct status *status;
-	int argc; /* of main(), for a reload */
+	struct own *own; /* what agents of this host are not to mirror; NULL in tests */
+	int argc;	 /* of main(), for a reload */
 	char **argv;
 	bool ending; /* SIGTERM: lanes drain */
 	int exit_code;
