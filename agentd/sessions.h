@@ -26,6 +26,9 @@
 #define SESSIONS_MISSES_MAX 512	  /* kinds of local processes that are missed, for tlstap doctor */
 #define SESSIONS_OPEN_NS \
 	10000000000ull /* a session without cleartext for so long counts as missed, for the time being */
+#define SESSIONS_GRACE_NS 1000000000ull
+#define SESSIONS_SAME_NS 10000000000ull /* a hello whose random was first seen longer ago begins another session */
+#define SESSIONS_GONE_NS 30000000000ull /* what has ended is known for so long */
 #define SESSIONS_LOG_NS (300ull * 1000000000)
 #define SESSIONS_ERR 256
 
@@ -55,7 +58,10 @@ void sessions_tick(struct sessions *s, uint64_t now_ns);
 /* The helper's answer to HELPER_WHOSE. */
 void sessions_on_answer(struct sessions *s, const struct helper_event *e);
 
-/* "effectiveness": {...}, "coverage": [...] without braces around; text for --status; text for tlstap doctor. */
+/* "sessions": {...}, "effectiveness": {...} (null without -H), "coverage": [...] without braces around; text for --status;
+ * text for tlstap doctor, which holds a line that begins with SESSIONS_FINE if and only if no process of this host is
+ * missed. */
+#define SESSIONS_FINE "Nothing is missed"
 void sessions_json(const struct sessions *s, FILE *to);
 void sessions_text(const struct sessions *s, FILE *to);
 void sessions_doctor(const struct sessions *s, FILE *to);
