@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An agent in the server's namespace, programs on both sides of the wire, and at the end the question: is what was
+forged what really went over the wire?"""
+import functools
+import json
+import os
+import time
+
+import capture
+import net as network
+from proc import environment, run, wait_for
+from wire import Wire, shifted
+
+FATES = ("unpaired", "unverified", "not_tcp", "denied", "no_room", "died", "resync", "predecessor", "pool_full")
+MOVING = ("pending", "held", "queued", "in_flight", "backlog")
+
+
+class Stage:
+    def __init__(self, agentd, net, scratch, started, *args, ports=None, capture_ns=None, **options):
+        self.net, self.scratch, self.started = net, scratch, started
+        self.path = os.path.join(scratch, "forged.pcapng")
+        self.agent = agentd("-I", "any", "-D", "-w", self.path, "--pool-size", "128M", *args, **options)
+        self.wire = Wire(scratch, capture_ns or net.server, ports=ports)
+        started.append(self.wire)
+        self.services = 0
+
+    def service(self, kind, tapped, ns=None, keys=False, **options):
+        """A tapped one in the server's namespace, or an untapped one in the client's. @keys: it writes its keys down,
+        for its clients cannot."""
+        self.services += 1
+        folder = os.path.join(self.scratch, f"{kind.__name__.lower()}{self.services}")
+        server = kind(folder, ns or (self.net.server if tapped else self.net.client),
+                      env=self.env(tapped, keys), **options)
+        self.started.append(server)
+        return server
+
+    def env(self, tapped, keys=True, **more):
+        env = self.agent.env() if tapped else environment()
+        env = self.wire.client(env) if keys else env
+        env.update(more)
+        return env
+
+    def client(self, tapped, **more):
+        """run() for a client: a tapped one in the server's namespace, an untapped one in the client's."""
+        return functools.partial(run, ns=self.net.server if tapped else self.net.client, env=self.env(tapped, **more))
+
+    def all_ways(self, kind, client, fill=None, **options):
+        """Tap the server, then the client, then both; client(run, host) is to make some connections.
+        fill(server) is called before, for each of the two."""
+        server = self.service(kind, True, **options)
+        other = self.service(kind, False, **options)
+        if fill:
+            fill(server)
+            fill(other)
+        client(self.client(False), network.SERVER4)
+        client(self.client(True), network.CLIENT4)
+        client(self.client(True), network.SERVER4)
+        return server, other
+
+    def check(self, at_least, truth=None):
+        """What was forged is what went over the wire, under its true addresses, once. @at_least so many connections.
+        Returns ({5-tuple as shown: (client's bytes, server's bytes)}, the agent's counters)."""
+        truth = shifted(self.wire.truth()) if truth is None else truth
+        assert len(truth) >= at_least, f"only {len(truth)} connections were seen and decrypted: {list(truth)}"
+        check_forged(self.agent, self.path, truth)
+        return truth
+
+
+def check_forged(agent, path, truth):
+    """Ends the agent. @truth  {5-tuple as shown: (client's bytes, server's bytes)}, and nothing else"""
+    size = sum(len(s) for sides in truth.values() for s in sides)
+    counters = wait_enough(agent, size)
+    status = "" if counters["acked"] == size else json.dumps(agent.status())
+    agent.check_balance()
+    agent.stop()
+    flows = capture.flows(path)
+    problems = [f"{name} of {what}" for name, what in _differences(flows, truth)]
+    problems += [f"{counters[k]} bytes {k}" for k in FATES if counters.get(k)]
+    assert not problems, "\n".join([*problems[:40], f"{len(problems)} problems", status[:6000]])
+
+
+def wait_enough(agent, size, patience=5):
+    """Wait until @size bytes have left, or nothing has happened for @patience seconds. Returns the counters."""
+    history = []
+
+    def enough():
+        c = agent.counters()
+        history.append((time.monotonic(), {k: v for k, v in c.items() if k not in ("sweeps", "late")}))
+        while history[-1][1] != history[0][1]:
+            history.pop(0)
+        if c["acked"] >= size and not any(c[k] for k in MOVING):
+            return c
+        return c if history[-1][0] - history[0][0] > patience else None
+    return wait_for(enough, 120, step=0.05)
+
+
+def _differences(flows, truth):
+    for key in sorted(set(flows) - set(truth)):
+        yield "a flow that never was", f"{key}: {flows[key].stream(0)[:80]!r} {flows[key].stream(1)[:80]!r}"
+    for key, sides in truth.items():
+        if key not in flows:
+            yield "missing", f"{key}: {sides[0][:80]!r} {sides[1][:80]!r}"
+            continue
+        for side, name in ((0, "client"), (1, "server")):
+            got, true = flows[key].stream(side), sides[side]
+            if got != true:
+                at = next((i for i, (a, b) in enumerate(zip(got, true)) if a != b), min(len(got), len(true)))
+                yield f"the {name}'s side", (f"{key}: {len(got)} bytes, truth {len(true)}; they part at {at}: "
+                                             f"{got[at:at + 40]!r}, truth {true[at:at + 40]!r}")
