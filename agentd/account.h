@@ -3,7 +3,8 @@
  *
  *   reported  = decided + pending
  *   decided   = taken + pool_full + stripes_busy + no_slot + died + sendfile + predecessor
- *   taken     = forged_in + held + duplicate + unpaired + unverified + not_tcp + denied + early_rejected
+ *   taken     = forged_in + held + duplicate + unpaired + no_room + unverified + not_tcp + denied +
+ *               early_rejected
  *   forged_in = forged + resync + queued
  *
  * reported is what the slots say; all others are counted here, each byte once, when its fate is decided. What a
@@ -25,6 +26,7 @@
 	X(held)		  /* copied, waiting for its turn or its pairing */                           \
 	X(duplicate)	  /* the connection's other end is tapped too and was quicker */              \
 	X(unpaired)	  /* no addresses are known */                                                \
+	X(no_room)	  /* too much was held while it waited for its addresses */                   \
 	X(unverified)	  /* the addresses stated are not the process's own */                        \
 	X(not_tcp)	  /* DTLS, QUIC, unix sockets */                                              \
 	X(denied)	  /* not on the interface that was asked for */                               \

@@ -14,10 +14,20 @@
 
 const struct opt conf_table[] = {
 	{OPT_HEAD, 0, 0, "What to show", NULL, 0, 0, 0, NULL, NULL},
+	{OPT_STRING, 0, 'i', "mirror", "IFACE|any", AT(mirror), 0, 0, NULL,
+	 "mirror every packet seen on IFACE, tap nothing"},
 	{OPT_STRING, 0, 'I', "interface", "IFACE|any", AT(interface), 0, 0, NULL,
-	 "forge packets for the tapped TLS sessions whose local address is on IFACE (any: all)"},
+	 "mirror IFACE, and forge packets for the tapped TLS sessions of its traffic (any: of all)"},
 	{OPT_FLAG, 0, 'D', "only-forged", NULL, AT(only_forged), 0, 0, NULL,
 	 "with -I: send only the forged cleartext packets, none of the captured ones"},
+	{OPT_STRING, 0, 'p', "filter", "EXPR", AT(filter), 0, 0, NULL,
+	 "of the captured packets, send only those that EXPR (pcap-filter(7)) lets through"},
+	{OPT_SIZE, 0, 0, "buffer-size", "BYTES", AT(buffer_size), 1u << 20, 2047u << 20, "64M",
+	 "memory for captured packets that wait in the kernel"},
+	{OPT_LIST, 0, 'H', "effectiveness", "NETS", AT(effectiveness), 0, 0, NULL,
+	 "report which share of the TLS sessions to and from these networks is seen in the clear"},
+	{OPT_LIST, 0, 0, "netns", "NAME|PID|all", AT(netns), 0, 0, NULL,
+	 "also see handshakes in this network namespace (all: in those of tapped processes)"},
 	{OPT_UINT, 0, 0, "port-shift", "N", AT(port_shift), 0, 65535, "4",
 	 "add N to the server's port in forged packets"},
 	{OPT_LIST, 0, 0, "port-map", "A=B[,..]", AT(port_map), 0, 0, NULL,
@@ -43,7 +53,7 @@ const struct opt conf_table[] = {
 	 "user to become after the start (default: tlstap if it exists, else nobody)"},
 	{OPT_STRING, OPT_ARGV_ONLY, 0, "config", "FILE", AT(config), 0, 0, NULL,
 	 "read options from FILE (default " TLSTAP_SYSCONFDIR "/agentd.conf)"},
-	{OPT_MODE, OPT_ARGV_ONLY, 0, "status", "json", AT(status), 0, 0, NULL,
+	{OPT_MODE, OPT_ARGV_ONLY, 0, "status", "json|doctor", AT(status), 0, 0, NULL,
 	 "show what a running agentd does, and exit"},
 	{OPT_FLAG, 0, 'v', "verbose", NULL, AT(verbose), 0, 0, NULL, "log more"},
 	{OPT_FLAG, OPT_ARGV_ONLY, 'V', "version", NULL, AT(version), 0, 0, NULL, "show the version, and exit"},
@@ -83,6 +93,40 @@ static int port_map(struct conf *c, char err[static OPT_ERR])
 	return 0;
 }
 
+const char *conf_captured(const struct conf *c)
+{
+	return c->mirror ? c->mirror : c->only_forged ? NULL : c->interface;
+}
+
+/* What is wrong with the choice of traffic? NULL: nothing. */
+static const char *wrong_traffic(const struct conf *c)
+{
+	if (c->mirror && c->interface)
+		return "-i and -I exclude each other: -I mirrors its interface too, unless -D is given";
+	if (c->only_forged && !c->interface)
+		return "-D needs -I: which sessions are to be forged? Say -I any, or -I IFACE";
+	if (!c->mirror && !c->interface)
+		return "which traffic? Say -I any or -I IFACE (with -D for forged packets only), or -i IFACE";
+	if (c->filter && !conf_captured(c))
+		return "-p filters captured packets, and -D sends none of them: leave one of the two out";
+	if (c->effectiveness.n && !c->interface)
+		return "-H needs -I: without a tap nothing is seen in the clear";
+	if (c->netns.n && !c->interface)
+		return "--netns needs -I: it is for pairing tapped sessions";
+	return NULL;
+}
+
+static const char *wrong_sink(const struct conf *c)
+{
+	if (!!c->tunnel + !!c->output + !!c->write != 1)
+		return "where to? Say exactly one of -t HOST[:PORT], -o IFACE and -w FILE";
+	if (c->output && conf_captured(c) && strcmp(c->output, conf_captured(c)) == 0)
+		return "-o names the interface that is captured: what is replayed there would be captured again";
+	if (c->socket[0] != '/')
+		return "--socket must be an absolute path";
+	return NULL;
+}
+
 static int check(struct conf *c, int rest, int argc, char **argv, char err[static OPT_ERR])
 {
 	const char *wrong = NULL;
@@ -94,22 +138,20 @@ static int check(struct conf *c, int rest, int argc, char **argv, char err[stati
 	if (c->help || c->version)
 		return 0;
 	if (c->status) {
-		if (!*c->status || strcmp(c->status, "json") == 0)
+		if (!*c->status || strcmp(c->status, "json") == 0 || strcmp(c->status, "doctor") == 0)
 			return 0;
-		wrong = "--status takes nothing, or =json";
-	} else if (!c->interface) {
-		wrong = "which sessions? Say -I any, or -I IFACE for those of one interface";
-	} else if (!c->only_forged) {
-		wrong = "-I without -D would also send captured packets, which this version cannot do yet: add -D";
-	} else if (!!c->tunnel + !!c->output + !!c->write != 1) {
-		wrong = "where to? Say exactly one of -t HOST[:PORT], -o IFACE and -w FILE";
-	} else if (c->socket[0] != '/') {
-		wrong = "--socket must be an absolute path";
+		wrong = "--status takes nothing, =json or =doctor";
+	} else {
+		wrong = wrong_traffic(c);
 	}
+	if (!wrong)
+		wrong = wrong_sink(c);
 	if (wrong) {
 		snprintf(err, OPT_ERR, "%s", wrong);
 		return -EINVAL;
 	}
+	for (size_t i = 0; i < c->netns.n; i++)
+		c->netns_all |= strcmp(c->netns.item[i], "all") == 0;
 	return port_map(c, err);
 }
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "common/log.h"
-#include "pair.h"
+#include "wire.h"
 
 #define BUCKETS 65536u
 #define CREDIT_NS 5000000ull /* without credit, what is due waits so long */
@@ -160,6 +160,17 @@ static void resume(struct conn *c, const struct tap *t)
 	flow_init(&c->flow, &shown, id, inc + 1);
 }
 
+/* A session inside another one has the same ends; each level is shown one --port-shift further. */
+static uint16_t shown_port(const struct conf *conf, uint16_t port, uint32_t depth)
+{
+	uint16_t shift = (uint16_t)(conf->port_shift ? conf->port_shift : 4);
+
+	port = conf_port(conf, port);
+	while (depth--)
+		port = (uint16_t)(port + shift ? port + shift : 1);
+	return port;
+}
+
 static struct conn *make(struct tap *t, const struct tuple *real)
 {
 	struct lane *l = t->family->lane;
@@ -174,7 +185,7 @@ static struct conn *make(struct tap *t, const struct tuple *real)
 	c->random8 = t->random8;
 	c->real = *real;
 	c->epoch = l->epoch;
-	shown.port[SIDE_SERVER] = conf_port(l->conf, real->port[SIDE_SERVER]);
+	shown.port[SIDE_SERVER] = shown_port(l->conf, real->port[SIDE_SERVER], t->depth);
 	flow_init(&c->flow, &shown, flow_id(&t->open), 0);
 	for (unsigned d = 0; d < 2; d++) {
 		uint64_t *off = &c->off[tap_side(t, (enum dir)d)], was = 0;
@@ -219,7 +230,7 @@ bool conn_join(struct tap *t)
 		l->conns_refused++;
 		return false;
 	}
-	pair_tuple(t, &real);
+	real = t->real;
 	c = find(l, t->random8, &real);
 	if (c && !(t->open.flags & REC_OPEN_CHILD) && !t->adopted && c->left_family == t->family->id &&
 	    c->left_server == t->server)
@@ -242,12 +253,31 @@ bool conn_join(struct tap *t)
 	return true;
 }
 
-bool conn_knows(const struct tap *t)
+static const struct tap *sibling(const struct tap *t)
 {
 	for (const struct tap *o = *end_bucket(t->family->lane, &t->e); o; o = o->end_next)
 		if (o->family == t->family && o != t && !o->destroyed && endpoint_same(&o->e, &t->e))
-			return true;
-	return false;
+			return o;
+	return NULL;
+}
+
+bool conn_knows(const struct tap *t)
+{
+	return sibling(t);
+}
+
+bool conn_continues(struct tap *t)
+{
+	const struct tap *parent;
+
+	t->e.netns = t->family->netns;
+	parent = t->stated ? sibling(t) : NULL;
+	if (!parent)
+		return false;
+	t->real = parent->real;
+	t->depth = parent->depth;
+	t->evidence = parent->evidence;
+	return true;
 }
 
 void conn_leave(struct tap *t)
@@ -360,6 +390,10 @@ bool conn_data(struct tap *t, enum side side, uint64_t off, const uint8_t *data,
 	if (n < 0) {
 		log_error("conn", "a batch had less room than was asked for: data given up");
 		n = 0;
+	}
+	if (!c->delivered && l->wire->sessions) {
+		c->delivered = true;
+		sessions_delivered(l->wire->sessions, t->open.client_random, l->now_ns);
 	}
 	l->sum.forged_in += len;
 	l->sum.forged += (uint64_t)n;

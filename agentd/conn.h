@@ -31,6 +31,7 @@ struct conn {
 	struct tap *taps;
 	enum side first; /* who closed first */
 	bool touched;
+	bool delivered;	 /* the sessions know that it is shown */
 	bool ended;	 /* FIN was forged */
 	uint64_t end_ns; /* when to end it, then when to free it; 0: it lives */
 	uint32_t epoch;	 /* of the sink, when it was last forged to */
@@ -58,6 +59,9 @@ bool conn_reach(struct tap *t, enum side side, uint64_t off);
 
 /* Is the socket at this end known to be the family's, by another tap that has not seen its end? */
 bool conn_knows(const struct tap *t);
+
+/* Does @t, of a forked child, go on with a connection of its parent? Then it has that one's addresses and proof. */
+bool conn_continues(struct tap *t);
 
 /* @len bytes from @off exist on the wire but in nobody's memory. The same result. */
 bool conn_hole(struct tap *t, enum side side, uint64_t off, uint64_t len);

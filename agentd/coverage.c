@@ -34,7 +34,7 @@ int coverage_init(struct coverage *c, struct helper *helper, uint32_t misses_max
 	c->misses = misses_new(misses_max);
 	c->kinds = calloc(COVERAGE_KINDS, sizeof(c->kinds[0]));
 	c->addresses = calloc(COVERAGE_ADDRESSES, sizeof(c->addresses[0]));
-	(void)getrandom(&c->seed, sizeof(c->seed), 0);
+	(void)!getrandom(&c->seed, sizeof(c->seed), 0);
 	if (stat("/proc/self/ns/net", &st) == 0)
 		c->own_netns = st.st_ino;
 	if (self >= 0) {

@@ -96,7 +96,9 @@ static int add_member(struct family *f, const struct helper_pid *p, int32_t ns_p
 	}
 	f->member[f->member_n++] = m;
 	f->orphan = false;
-	(void)helper_proc(f->lane->helper, f->id << 20 | 0xfffff, &m->p); /* its name, for people */
+	if (helper_proc(f->lane->helper, family_cookie(f, 0, 0xfffff), &m->p) ==
+	    0) /* its name, for people; whose it is */
+		f->uids_asked++;
 	*ret = m;
 	return 0;
 }
@@ -429,6 +431,63 @@ static void end(struct family *f)
 void family_drop(struct family *f)
 {
 	end(f);
+}
+
+#define UIDS_MAX 16u /* processes that are asked about at once */
+
+void family_ask_uids(struct family *f)
+{
+	for (unsigned i = 0; i < f->member_n && f->uids_asked < UIDS_MAX; i++)
+		if (f->member[i]->pidfd != -1 &&
+		    helper_proc(f->lane->helper, family_cookie(f, 0, 0xfffff), &f->member[i]->p) == 0)
+			f->uids_asked++;
+}
+
+/* Printable, for people and for JSON. */
+static void put_name(char *to, size_t size, const char *from)
+{
+	size_t n = 0;
+
+	for (; from[n] && n < size - 1; n++)
+		to[n] = from[n] >= ' ' && from[n] <= '~' && from[n] != '"' && from[n] != '\\' ? from[n] : '?';
+	to[n] = '\0';
+}
+
+void family_on_proc(struct lane *l, const struct helper_event *e)
+{
+	struct family *f = family_find(l, family_of_cookie(e->cookie));
+
+	if (!f)
+		return;
+	f->uids_asked -= f->uids_asked > 0;
+	for (unsigned i = 0; e->exe && i < f->member_n; i++) {
+		struct member *m = f->member[i];
+
+		if (m->p.pid != e->p.pid || e->result != HELPER_R_OK)
+			continue;
+		m->p.start_time = e->p.start_time;
+		m->ns_pid = e->ns_pid;
+		m->uids_known = true;
+		m->uid = e->uid;
+		m->fsuid = e->fsuid;
+		f->own_pidns = e->ns_pid == e->p.pid;
+		f->netns = e->netns;
+		put_name(m->exe, sizeof(m->exe), e->exe);
+	}
+}
+
+bool family_has_uid(const struct family *f, uint32_t uid)
+{
+	bool known = false;
+
+	for (unsigned i = 0; i < f->member_n; i++) {
+		const struct member *m = f->member[i];
+
+		known |= m->uids_known;
+		if (m->uids_known && (m->uid == uid || m->fsuid == uid))
+			return true;
+	}
+	return !known && f->uid == uid;
 }
 
 struct family *family_find(struct lane *l, uint64_t id)

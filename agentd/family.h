@@ -31,6 +31,8 @@ struct member {
 	uint64_t dead_sweep; /* the family's sweep in which that was seen; 0: alive */
 	ev_io io;
 	char exe[128]; /* printable; "" not known yet */
+	bool uids_known;
+	uint32_t uid, fsuid;
 };
 
 struct family {
@@ -46,6 +48,9 @@ struct family {
 	uint32_t mark[SHM_STRIPES];	      /* it is done with one when all that was in its FIFO then has been read */
 	bool leaks;			      /* chunks may be in nobody's hands */
 	uint64_t leaks_sweep;		      /* when to look for them (again) */
+	uint64_t netns;			      /* inode of its network namespace; 0: not known yet */
+	unsigned uids_asked;		      /* answers to come that say whose its processes are */
+	uint64_t unpaired_n, unverified_n;    /* connections */
 	bool own_pidns;			      /* its processes call themselves what we call them */
 	uint64_t children_ns, children_sweep; /* when to look for dead children again */
 	uint64_t no_slot;		      /* of header.lost_slot: told to the lane */
@@ -109,6 +114,31 @@ void family_on_answer(struct lane *l, const struct helper_event *e);
 
 /* While the sink gives no credit: give up the oldest mapping of dead processes if there are too many. */
 void family_shed(struct lane *l);
+
+/* Have it looked up again whose its processes are: f->uids_asked is 0 when all is answered. */
+void family_ask_uids(struct family *f);
+
+/* An answer about a process came. */
+void family_on_proc(struct lane *l, const struct helper_event *e);
+
+/* Is @uid one of the family's users: those of its processes, or who attached as long as these are not known? */
+bool family_has_uid(const struct family *f, uint32_t uid);
+
+/* What the helper's answers about a family's connections say: which family, which slot, in which use (8 bits of it). */
+static inline uint64_t family_cookie(const struct family *f, uint32_t gen, uint32_t slot)
+{
+	return f->id << 28 | (uint64_t)(gen & 0xff) << 20 | (slot & 0xfffff);
+}
+
+static inline uint64_t family_of_cookie(uint64_t cookie)
+{
+	return cookie >> 28;
+}
+
+static inline uint32_t family_slot_of_cookie(uint64_t cookie)
+{
+	return (uint32_t)(cookie & 0xfffff);
+}
 
 struct family *family_find(struct lane *l, uint64_t id);
 

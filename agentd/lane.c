@@ -11,10 +11,13 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "attach.h"
+#include "capture.h"
 #include "conn.h"
 #include "family.h"
 #include "pair.h"
 #include "tap.h"
+#include "wire.h"
 
 #define BUCKETS 65536u
 #define MS 1000000ull
@@ -64,11 +67,20 @@ bool lane_room(struct lane *l, size_t bytes, size_t frames)
 static void on_helper_event(void *arg, const struct helper_event *e)
 {
 	struct lane *l = arg;
-	struct family *f;
 
 	switch (e->type) {
 	case HELPER_VERIFY:
+	case HELPER_PEER:
 		pair_on_answer(l, e);
+		break;
+	case HELPER_WHOSE:
+		if (l->wire->sessions)
+			sessions_on_answer(l->wire->sessions, e);
+		break;
+	case HELPER_NETNS:
+		wire_on_netns(l->wire, e);
+		if (l->attach)
+			attach_on_netns(l->attach, e);
 		break;
 	case HELPER_FAMILY:
 		family_on_answer(l, e);
@@ -85,35 +97,15 @@ static void on_helper_event(void *arg, const struct helper_event *e)
 		}
 		break;
 	case HELPER_PROC:
-		f = family_find(l, e->cookie >> 20);
-		for (unsigned i = 0; f && e->exe && i < f->member_n; i++)
-			if (f->member[i]->p.pid == e->p.pid) {
-				char *to = f->member[i]->exe;
-				size_t n = 0;
-
-				f->member[i]->p.start_time = e->p.start_time;
-				f->member[i]->ns_pid = e->ns_pid;
-				f->own_pidns = e->ns_pid == e->p.pid;
-				for (; e->exe[n] && n < sizeof(f->member[i]->exe) - 1; n++)
-					to[n] = e->exe[n] >= ' ' && e->exe[n] <= '~' && e->exe[n] != '"' &&
-								e->exe[n] != '\\'
-							? e->exe[n]
-							: '?';
-				to[n] = '\0';
-			}
+		family_on_proc(l, e);
 		break;
 	case HELPER_DESTROYED:
 		conn_destroyed(l, &e->e, e->sock_cookie);
+		wire_ended(l->wire, &e->e);
 		lane_wake(l);
 		break;
 	case HELPER_OVERRUN:
 		l->recheck = true;
-		break;
-	case HELPER_PEER:
-	case HELPER_WHOSE:
-	case HELPER_NETNS:
-		if (e->fd != -1)
-			close(e->fd);
 		break;
 	case HELPER_EXISTS:
 		if (e->result == HELPER_R_GONE)
@@ -172,6 +164,10 @@ static void sweep(struct lane *l)
 		l->flow.mtu = l->sink->mtu;
 		conn_new_epoch(l);
 	}
+	if (l->capture)
+		capture_sweep(l->capture);
+	if (l->wire)
+		wire_read(l->wire);
 	l->stalled = !l->sink->ops->credit(l->sink);
 	for (struct family *f = l->families; f && !l->stalled; f = f->next)
 		n += family_sweep(f);
@@ -183,9 +179,11 @@ static void sweep(struct lane *l)
 		next = f->next;
 		(void)family_tend(f);
 	}
-	family_scan(l);
-	recheck(l);
-	(void)helper_flush(l->helper);
+	if (l->helper) {
+		family_scan(l);
+		recheck(l);
+		(void)helper_flush(l->helper);
+	}
 	if (n)
 		l->data_ns = l->now_ns;
 	l->sweeps++;
@@ -251,9 +249,11 @@ int lane_init(struct lane *l, struct ev_loop *loop, const struct conf *conf, str
 	ev_io_init(&l->timer_io, on_timer, l->timer_fd, EV_READ);
 	l->timer_io.data = l;
 	ev_io_start(loop, &l->timer_io);
-	ev_io_init(&l->helper_io, on_helper, helper_fd(helper), EV_READ);
-	l->helper_io.data = l;
-	ev_io_start(loop, &l->helper_io);
+	if (helper) {
+		ev_io_init(&l->helper_io, on_helper, helper_fd(helper), EV_READ);
+		l->helper_io.data = l;
+		ev_io_start(loop, &l->helper_io);
+	}
 	set_timer(l, MS);
 	return 0;
 }
@@ -272,5 +272,6 @@ void lane_stop(struct lane *l)
 		sweep(l);
 	conn_stop(l);
 	ev_io_stop(l->loop, &l->timer_io);
-	ev_io_stop(l->loop, &l->helper_io);
+	if (l->helper)
+		ev_io_stop(l->loop, &l->helper_io);
 }

@@ -21,17 +21,23 @@
 #define FAMILY_HELD_MAX (LANE_HELD_MAX / 4) /* one family's part of it */
 #define LANE_CONNS_MAX 262144u		    /* connections */
 
+struct attach;
+struct capture;
 struct conn;
 struct family;
 struct tap;
+struct wire;
 
 struct lane {
 	struct ev_loop *loop;
 	const struct conf *conf;
 	struct flow_conf flow;
 	struct sink *sink;
-	uint32_t epoch; /* of the sink, as the flows know it */
-	struct helper *helper;
+	uint32_t epoch;		 /* of the sink, as the flows know it */
+	struct helper *helper;	 /* NULL: nothing is tapped, packets are mirrored only */
+	struct wire *wire;	 /* NULL likewise */
+	struct capture *capture; /* NULL: no packets are mirrored */
+	struct attach *attach;	 /* NULL likewise; told of namespaces that were opened */
 	struct batch batch;
 	uint8_t *copy; /* one record's payload, private */
 	struct account sum;
@@ -54,11 +60,12 @@ struct lane {
 	uint64_t instance;    /* of this agentd, by its socket's path */
 	uint64_t hash_seed;
 
-	uint64_t live, listener, unverified_n, unpaired_n; /* connections by the evidence of their addresses */
-	uint64_t ended_reported;			   /* by families that are gone */
-	uint64_t shed;	  /* families of dead processes given up because the sink gave no credit */
-	uint64_t corrupt; /* families that wrote nonsense */
-	uint64_t late;	  /* records for bytes that were decided before */
+	uint64_t by[4];			   /* connections, by enum evidence of their addresses */
+	uint64_t unverified_n, unpaired_n; /* connections without */
+	uint64_t ended_reported;	   /* by families that are gone */
+	uint64_t shed;			   /* families of dead processes given up because the sink gave no credit */
+	uint64_t corrupt;		   /* families that wrote nonsense */
+	uint64_t late;			   /* records for bytes that were decided before */
 
 	ev_io timer_io;
 	int timer_fd;

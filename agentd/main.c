@@ -14,14 +14,19 @@
 #include "attach.h"
 #include "common/log.h"
 #include "common/priv.h"
+#include "capture.h"
+#include "common/own.h"
 #include "conf.h"
 #include "helper.h"
 #include "lane.h"
+#include "sessions.h"
 #include "sink.h"
 #include "status.h"
+#include "wire.h"
 
 #define SETTLE_S 2.0 /* how long SIGTERM waits for connections that are being paired */
 #define DRAIN_S 5.0  /* and then for the sink */
+#define BEAT_S 1.0   /* how often other daemons of this host are told what is ours */
 
 struct agent {
 	struct conf conf;
@@ -30,6 +35,10 @@ struct agent {
 	struct ev_loop *loop;
 	struct helper helper;
 	struct sink *sink;
+	struct own *own;
+	struct sessions *sessions; /* NULL without a tap */
+	struct wire wire;
+	struct capture *capture; /* NULL: no packets are mirrored */
 	struct lane lane;
 	struct attach attach;
 	struct status status;
@@ -37,13 +46,13 @@ struct agent {
 	ev_timer watch;
 	bool stopping, draining;
 	uint64_t settled_at; /* sweeps after which all that was written has been read */
-	double stop_at;
+	double stop_at, beat_at;
 };
 
 static int usage(FILE *to, int code)
 {
-	fputs("Usage: agentd -I any -D (-t HOST[:PORT] | -o IFACE | -w FILE) [OPTION]...\n"
-	      "Forge packets from the cleartext of tapped TLS sessions and carry them to an IDS.\n",
+	fputs("Usage: agentd (-I IFACE [-D] | -i IFACE) (-t HOST[:PORT] | -o IFACE | -w FILE) [OPTION]...\n"
+	      "Mirror an interface, and forge packets from the cleartext of tapped TLS sessions, for an IDS.\n",
 	      to);
 	opt_help(conf_table, to);
 	return code;
@@ -54,7 +63,7 @@ static struct sink *open_sink(struct agent *a, char err[static SINK_ERR])
 	const struct conf *c = &a->conf;
 
 	if (c->tunnel)
-		return sink_tunnel(a->loop, c->tunnel, (uint32_t)c->mtu, c->queue, err);
+		return sink_tunnel(a->loop, c->tunnel, (uint32_t)c->mtu, c->queue, a->own, err);
 	if (c->output)
 		return sink_iface(a->loop, c->output, (uint32_t)c->mtu, c->force_output, err);
 	return sink_file(a->loop, c->write, (uint32_t)c->mtu, err);
@@ -77,7 +86,8 @@ static void stop(struct agent *a)
 	a->stopping = true;
 	a->settled_at = a->lane.sweeps + 4;
 	a->stop_at = ev_now(a->loop) + SETTLE_S;
-	attach_stop(&a->attach);
+	if (a->conf.interface)
+		attach_stop(&a->attach);
 	lane_wake(&a->lane);
 }
 
@@ -126,6 +136,12 @@ static void on_watch(struct ev_loop *loop, ev_timer *w, int events)
 	struct agent *a = w->data;
 
 	(void)events;
+	if (ev_now(loop) >= a->beat_at) {
+		a->beat_at = ev_now(loop) + BEAT_S;
+		lane_clock(&a->lane);
+		own_beat(a->own, a->lane.now_ns);
+		own_refresh(a->own, a->lane.now_ns);
+	}
 	if (a->stopping && !a->draining &&
 	    ((a->lane.sweeps >= a->settled_at && lane_quiet(&a->lane)) || ev_now(loop) >= a->stop_at))
 		drain(a);
@@ -173,59 +189,127 @@ static void many_descriptors(void)
 	}
 }
 
-static int fail(const char *what)
+/* What other agents of this host must not mirror, and what we must not. */
+static int open_own(struct agent *a)
 {
-	log_error("main", "%s", what);
-	return 1;
+	bool shared;
+	int why, ret = own_open(&a->own, OWN_PATH, &shared, &why);
+
+	if (!ret && !shared)
+		log_warn_errno("own", why, "%s: other agents of this host will not know our traffic from theirs",
+			       OWN_PATH);
+	return ret;
+}
+
+/* What sees handshakes: the helper first, for it must hold no descriptor of ours. */
+static int open_tap(struct agent *a, char err[static WIRE_ERR])
+{
+	struct conf *c = &a->conf;
+	int ret;
+
+	if (strcmp(c->interface, "any") != 0 && !if_nametoindex(c->interface)) {
+		snprintf(err, WIRE_ERR, "-I %.64s: there is no such interface", c->interface);
+		return -ENODEV;
+	}
+	ret = helper_start(&a->helper, user_of(c), c->netns.n > 0);
+	if (ret) {
+		snprintf(err, WIRE_ERR, "the helper process cannot start: %s", strerror(-ret));
+		return ret;
+	}
+	ret = attach_init(&a->attach, c->socket, err); /* is another one running? Then nothing of its is touched */
+	a->attach.netns_all = c->netns_all;
+	if (!ret)
+		ret = sessions_new(&a->sessions, c->effectiveness.item, c->effectiveness.n, &a->helper, err);
+	if (!ret)
+		ret = wire_open(&a->wire, c->socket, a->sessions, a->own, err);
+	if (!ret)
+		ret = wire_open_netns(&a->wire, &a->helper, &c->netns, err);
+	return ret;
+}
+
+/* All that needs root. */
+static int open_all(struct agent *a, char err[static WIRE_ERR])
+{
+	const struct conf *c = &a->conf;
+	int ret = open_own(a);
+
+	if (ret) {
+		snprintf(err, WIRE_ERR, "out of memory");
+		return ret;
+	}
+	if (c->interface && (ret = open_tap(a, err)) != 0)
+		return ret;
+	if (conf_captured(c) &&
+	    (ret = capture_open(&a->capture, conf_captured(c), c->filter, c->buffer_size, a->own, err)) != 0)
+		return ret;
+	a->loop = ev_default_loop(EVFLAG_AUTO);
+	if (!a->loop) {
+		snprintf(err, WIRE_ERR, "no event loop");
+		return -ENOMEM;
+	}
+	a->sink = open_sink(a, err);
+	if (!a->sink)
+		return -EINVAL;
+	if (c->output)
+		own_replay(a->own, 0, if_nametoindex(c->output));
+	return status_init(&a->status, c->socket, err);
+}
+
+static void start(struct agent *a)
+{
+	struct lane *l = &a->lane;
+
+	watch(a);
+	if (a->conf.interface) {
+		l->wire = &a->wire;
+		l->attach = &a->attach;
+		wire_start(&a->wire, l);
+		/* the mappings of a predecessor before new processes come */
+		(void)helper_adopt(&a->helper, 0);
+		(void)helper_flush(&a->helper);
+		attach_start(&a->attach, l, a->conf.pool_size);
+	}
+	if (a->capture) {
+		l->capture = a->capture;
+		capture_start(a->capture, l);
+	}
+	status_start(&a->status, l, a->conf.interface ? &a->attach : NULL);
 }
 
 static int run(struct agent *a)
 {
-	char err[SINK_ERR > ATTACH_ERR ? SINK_ERR : ATTACH_ERR] = "";
+	char err[WIRE_ERR > ATTACH_ERR ? WIRE_ERR : ATTACH_ERR] = "";
 	int ret;
 
-	if (strcmp(a->conf.interface, "any") != 0 && !if_nametoindex(a->conf.interface)) {
-		log_error("main", "-I %s: there is no such interface", a->conf.interface);
-		return 1;
-	}
 	be_prompt();
 	many_descriptors();
-	/* the helper first: it must hold no descriptor of ours */
-	ret = helper_start(&a->helper, user_of(&a->conf), false);
-	if (ret) {
-		log_error_errno("helper", -ret, "cannot start");
+	if (open_all(a, err)) {
+		log_error("main", "%s", err);
 		return 1;
 	}
-	a->loop = ev_default_loop(EVFLAG_AUTO);
-	if (!a->loop)
-		return fail("no event loop");
-	a->sink = open_sink(a, err);
-	if (!a->sink)
-		return fail(err);
-	if (attach_init(&a->attach, a->conf.socket, err) || status_init(&a->status, a->conf.socket, err))
-		return fail(err);
 	ret = priv_drop(user_of(&a->conf), NULL, 0);
 	if (ret) {
 		log_error_errno("main", -ret, "cannot become user %s (see --user)", user_of(&a->conf));
 		return 1;
 	}
-	ret = lane_init(&a->lane, a->loop, &a->conf, a->sink, &a->helper);
+	ret = lane_init(&a->lane, a->loop, &a->conf, a->sink, a->conf.interface ? &a->helper : NULL);
 	if (ret) {
 		log_error_errno("lane", -ret, "cannot start");
 		return 1;
 	}
-	watch(a);
-	/* the mappings of a predecessor before new processes come */
-	(void)helper_adopt(&a->helper, 0);
-	(void)helper_flush(&a->helper);
-	attach_start(&a->attach, &a->lane, a->conf.pool_size);
-	status_start(&a->status, &a->lane, &a->attach);
+	start(a);
 	log_info("main", "agentd %s serves %s", TLSTAP_VERSION, a->conf.socket);
 	ev_run(a->loop, 0);
 	status_stop(&a->status);
 	ret = a->sink->failed || a->lane.failed;
 	a->sink->ops->free(a->sink);
-	helper_stop(&a->helper);
+	capture_close(&a->capture);
+	if (a->conf.interface) {
+		wire_close(&a->wire);
+		sessions_free(&a->sessions);
+		helper_stop(&a->helper);
+	}
+	own_close(&a->own);
 	return ret;
 }
 
@@ -247,7 +331,7 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (agent.conf.status)
-		return status_show(agent.conf.socket, *agent.conf.status);
+		return status_show(agent.conf.socket, agent.conf.status);
 	log_init("agentd", agent.conf.verbose ? LOG_L_DEBUG : LOG_L_INFO);
 	return run(&agent);
 }

@@ -1,24 +1,140 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pair.c - have the kernel prove the addresses that a process states. */
+/* pair.c - what a process states, and what the wire shows, is proven by the kernel, or not used. */
 #include "pair.h"
 
-#include <arpa/inet.h>
-#include <ifaddrs.h>
 #include <net/if.h>
-#include <netinet/in.h>
 #include <string.h>
 
 #include "common/log.h"
+#include "conn.h"
+#include "ifaddr.h"
+#include "wire.h"
 
-static uint64_t cookie_of(const struct tap *t)
+#define AGAIN_MIN_NS 1000000ull	  /* who waits for an answer of nobody looks again after so long, then seldomer ... */
+#define AGAIN_MAX_NS 100000000ull /* ... up to this */
+
+static uint64_t cookie_of(const struct tap *t, uint32_t gen)
 {
-	return t->family->id << 20 | t->slot;
+	return family_cookie(t->family, gen, t->slot);
 }
+
+static enum side local_side(const struct tap *t)
+{
+	return t->server ? SIDE_SERVER : SIDE_CLIENT;
+}
+
+static void tuple_of(const struct tap *t, const struct endpoint *e, struct tuple *ret)
+{
+	enum side local = local_side(t);
+
+	memset(ret, 0, sizeof(*ret));
+	ret->ver = e->ver;
+	memcpy(ret->addr[local], e->local, 16);
+	memcpy(ret->addr[!local], e->remote, 16);
+	ret->port[local] = e->local_port;
+	ret->port[!local] = e->remote_port;
+}
+
+static void endpoint_of(const struct tap *t, const struct hellos_seen *s, struct endpoint *ret)
+{
+	enum side local = local_side(t);
+
+	memset(ret, 0, sizeof(*ret));
+	ret->ver = s->t.ver;
+	memcpy(ret->local, s->t.addr[local], 16);
+	memcpy(ret->remote, s->t.addr[!local], 16);
+	ret->local_port = s->t.port[local];
+	ret->remote_port = s->t.port[!local];
+	ret->netns = s->netns;
+}
+
+static const uint8_t *server_random(const struct rec_open *o)
+{
+	return o->flags & REC_OPEN_SERVER_RANDOM ? o->server_random : NULL;
+}
+
+/* --- the end --------------------------------------------------------------------------------------- */
+
+static const char *why_text(unsigned why)
+{
+	static const char *const text[] = {
+		[HELPER_R_ERROR] = "the kernel could not be asked",
+		[HELPER_R_FOREIGN] = "the socket is not one of the process's descriptors",
+		[HELPER_R_GONE] = "there is no such socket (any more)",
+		[HELPER_R_OTHER_NETNS] = "the process lives in another network namespace, see --netns",
+		[HELPER_R_NO_PROCESS] = "the process has gone",
+		[HELPER_R_OK] = "the wire shows its random on connections of others only",
+	};
+
+	return why < sizeof(text) / sizeof(text[0]) && text[why] ? text[why] : "no proof";
+}
+
+static void refuse(struct tap *t, unsigned why)
+{
+	struct family *f = t->family;
+	char addr[TUPLE_STRLEN] = "without addresses";
+	struct tuple tuple;
+
+	f->lane->unverified_n++;
+	f->unverified_n++;
+	tap_refuse(t, &f->lane->sum.unverified);
+	if (f->unverified_told)
+		return;
+	f->unverified_told = true; /* once per process */
+	if (t->stated) {
+		tuple_of(t, &t->e, &tuple);
+		tuple_str(&tuple, addr);
+	}
+	log_warn("pair", "process %d (%s): connection %s is unverified, its data are not forged: %s",
+		 f->member_n ? (int)f->member[0]->p.pid : 0, f->member_n ? f->member[0]->exe : "", addr, why_text(why));
+}
+
+static void unpaired(struct tap *t)
+{
+	t->family->lane->unpaired_n++;
+	t->family->unpaired_n++;
+	tap_refuse(t, &t->family->lane->sum.unpaired);
+}
+
+static bool any_interface(const struct lane *l)
+{
+	return !l->conf->interface || strcmp(l->conf->interface, "any") == 0;
+}
+
+/* Was @s seen on the interface that was asked for? */
+static bool seen_there(struct lane *l, const struct hellos_seen *s)
+{
+	return !any_interface(l) && s->netns == l->wire->own_netns && s->ifindex &&
+	       s->ifindex == if_nametoindex(l->conf->interface);
+}
+
+/* @t is proven: show it as @real, or as what was seen on the interface that was asked for. */
+static void paired(struct tap *t, enum evidence by, const struct tuple *real, const struct hellos_seen *seen, size_t n)
+{
+	struct lane *l = t->family->lane;
+	bool wanted = any_interface(l) || ifaddr_is_on(l->conf->interface, t->e.ver, t->e.local, l->now_ns);
+
+	t->real = *real;
+	for (size_t i = 0; i < n; i++)
+		if (seen_there(l, &seen[i])) {
+			t->real = seen[i].t;
+			wanted = true;
+			break;
+		}
+	if (!wanted) {
+		tap_refuse(t, &l->sum.denied);
+		return;
+	}
+	t->evidence = by;
+	tap_paired(t, t->sock_cookie, by == EVIDENCE_LISTENER);
+}
+
+/* --- the socket that the process states ------------------------------------------------------------ */
 
 /* The processes that may hold the socket: first the one that calls itself @pid. A child that we have not met is taken at
  * its word if it maps the family's memory; that fails where its pid is one of another namespace, and then all
  * processes are looked through. false: ask again later. */
-static bool ask(struct tap *t, int32_t pid, int fd, const struct endpoint *e)
+static bool ask(struct tap *t, uint32_t gen, int32_t pid, int fd, const struct endpoint *e)
 {
 	struct helper_pid p[HELPER_PIDS_MAX];
 	struct family *f = t->family;
@@ -34,73 +150,273 @@ static bool ask(struct tap *t, int32_t pid, int fd, const struct endpoint *e)
 		}
 	}
 	if (known)
-		return helper_verify(f->lane->helper, cookie_of(t), p, n, fd, e) == 0;
+		return helper_verify(f->lane->helper, cookie_of(t, gen), p, n, fd, e) == 0;
 	if (f->scan_asked)
 		return false;
 	p[0] = (struct helper_pid){.pid = pid};
-	return helper_verify_child(f->lane->helper, cookie_of(t), &f->file, p, n, fd, e) == 0;
+	return helper_verify_child(f->lane->helper, cookie_of(t, gen), &f->file, p, n, fd, e) == 0;
 }
 
-static void refuse(struct tap *t, enum helper_result why);
-
-void pair_ask(struct tap *t)
+static bool ask_peer(struct tap *t, const struct endpoint *e)
 {
-	struct lane *l = t->family->lane;
+	struct helper_pid p[HELPER_PIDS_MAX];
+	struct family *f = t->family;
+	size_t n = 0;
 
-	if (t->cookie || t->state != TAP_ASKING || l->now_ns < t->ask_ns)
-		return;
-	if (!pair_wanted(l, &t->e)) {
-		tap_refuse(t, &l->sum.denied);
-		return;
-	}
-	if (t->open.pid <= 0) { /* nobody calls himself that: what it says is not to wait in our memory */
-		refuse(t, HELPER_R_NO_PROCESS);
-		return;
-	}
-	if (ask(t, t->open.pid, t->open.fd, &t->e))
-		t->cookie = cookie_of(t);
+	for (unsigned i = 0; i < f->member_n && n < HELPER_PIDS_MAX; i++)
+		p[n++] = f->member[i]->p;
+	return n && helper_peer(f->lane->helper, cookie_of(t, t->gen), p, n, e) == 0;
+}
+
+static void later(struct tap *t)
+{
+	uint64_t waited = t->family->lane->now_ns - t->asked_ns;
+	uint64_t more = waited / 4;
+
+	more = more < AGAIN_MIN_NS ? AGAIN_MIN_NS : more > AGAIN_MAX_NS ? AGAIN_MAX_NS : more;
+	t->ask_ns = t->family->lane->now_ns + more;
 }
 
 void pair_ask_told(struct tap *t, struct told *told)
 {
-	if (told->pid > 0 && pair_wanted(t->family->lane, &told->e))
-		told->asked = ask(t, told->pid, told->fd, &told->e);
+	if (told->pid > 0)
+		told->asked = ask(t, told->gen, told->pid, told->fd, &told->e);
+}
+
+/* --- the wire -------------------------------------------------------------------------------------- */
+
+/* Who showed the randoms of @t? If nobody did, there may be hellos that are not read yet. */
+static size_t find(struct tap *t, struct hellos_seen ret[static WIRE_FOUND])
+{
+	struct wire *w = t->family->lane->wire;
+	const struct rec_open *o = &t->open;
+	size_t n = wire_find(w, o->client_random, server_random(o), ret);
+
+	if (n)
+		return n;
+	wire_read(w);
+	return wire_find(w, o->client_random, server_random(o), ret);
+}
+
+static bool inner(struct tap *t)
+{
+	const struct rec_open *o = &t->open;
+	struct tuple real;
+	uint32_t depth;
+
+	if (!wire_find_inner(t->family->lane->wire, o->client_random, server_random(o), t->family->id, &real, &depth))
+		return false;
+	if (!t->stated) {
+		struct hellos_seen s = {.t = real, .netns = t->family->netns};
+
+		endpoint_of(t, &s, &t->e);
+	}
+	t->depth = depth;
+	paired(t, EVIDENCE_INNER, &real, NULL, 0);
+	return true;
+}
+
+/* Do they share an end? */
+static bool near(const struct tuple *a, const struct tuple *b)
+{
+	for (unsigned i = 0; i < 2; i++)
+		if (a->ver == b->ver && a->port[i] == b->port[i] && memcmp(a->addr[i], b->addr[i], 16) == 0)
+			return true;
+	return false;
+}
+
+/* Is this end of @s the socket of somebody else? */
+static bool others(const struct tap *t, const struct hellos_seen *s)
+{
+	enum side local = local_side(t);
+
+	return s->owner[local] == HELLOS_LOCAL && !family_has_uid(t->family, s->uid[local]);
+}
+
+/* The process has the socket t->e. The wire may show it otherwise (REDIRECT, NAT), or be silent: a session inside
+ * another one, a handshake before our time. */
+static void by_socket(struct tap *t)
+{
+	struct lane *l = t->family->lane;
+	struct hellos_seen seen[WIRE_FOUND];
+	size_t n = find(t, seen);
+	const struct hellos_seen *shares = NULL;
+	enum evidence by = t->proof == PROOF_LIVE ? EVIDENCE_SOCKET : EVIDENCE_LISTENER;
+	struct tuple mine;
+
+	tuple_of(t, &t->e, &mine);
+	if (!n) {
+		if (inner(t))
+			return;
+		if (conn_knows(t) && l->now_ns - t->asked_ns < TAP_INNER_NS)
+			later(t); /* two sessions on one socket: the outer one's records may be under way */
+		else
+			paired(t, by, &mine, NULL, 0);
+		return;
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (memcmp(&seen[i].t, &mine, sizeof(mine)) == 0) {
+			paired(t, by, &mine, seen, n);
+			return;
+		}
+		if (!shares && near(&seen[i].t, &mine) && !others(t, &seen[i]))
+			shares = &seen[i];
+	}
+	if (shares)
+		paired(t, by, &shares->t, seen, n);
+	else
+		refuse(t, HELPER_R_OK);
+}
+
+/* Those tuples that the process's own namespace saw, the likeliest first: the one that it states; for a client in the
+ * order of the handshake, for a server against it (what lies between them are proxies). Returns how many. */
+static size_t sort(const struct tap *t, struct hellos_seen *s, size_t n)
+{
+	struct tuple stated;
+	size_t k = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (s[i].netns == t->family->netns)
+			s[k++] = s[i];
+	for (size_t i = 0; t->server && i < k / 2; i++) {
+		struct hellos_seen swap = s[i];
+
+		s[i] = s[k - 1 - i];
+		s[k - 1 - i] = swap;
+	}
+	tuple_of(t, &t->e, &stated);
+	for (size_t i = 1; t->stated && i < k; i++)
+		if (memcmp(&s[i].t, &stated, sizeof(stated)) == 0) {
+			struct hellos_seen first = s[i];
+
+			memmove(s + 1, s, i * sizeof(*s));
+			s[0] = first;
+			break;
+		}
+	return k;
+}
+
+static void accept_seen(struct tap *t, const struct hellos_seen *s, const struct hellos_seen *all, size_t n)
+{
+	endpoint_of(t, s, &t->e);
+	paired(t, EVIDENCE_WIRE, &s->t, all, n);
+	/* its end may have been told before it was known here */
+	if (t->state == TAP_PAIRED)
+		(void)helper_exists(t->family->lane->helper, 0, &t->e);
+}
+
+/* The only tuple whose end here is of one of the family's users; NULL: none, or several. */
+static const struct hellos_seen *only_own(const struct tap *t, const struct hellos_seen *s, size_t n)
+{
+	const struct hellos_seen *own = NULL;
+	enum side local = local_side(t);
+
+	for (size_t i = 0; i < n; i++) {
+		if (s[i].owner[local] != HELLOS_LOCAL || !family_has_uid(t->family, s[i].uid[local]))
+			continue;
+		if (own)
+			return NULL;
+		own = &s[i];
+	}
+	return own;
+}
+
+/* No socket of the process is proven, but the wire may know its random. */
+static void by_wire(struct tap *t)
+{
+	struct family *f = t->family;
+	struct hellos_seen seen[WIRE_FOUND], all[WIRE_FOUND];
+	size_t n_all = find(t, all), n;
+	const struct hellos_seen *own;
+
+	memcpy(seen, all, n_all * sizeof(all[0]));
+	n = sort(t, seen, n_all);
+	own = only_own(t, seen, n);
+	if (own) {
+		accept_seen(t, own, all, n_all);
+	} else if (t->uids_asked) {
+		if (f->uids_asked || f->scan_asked || !f->scanned)
+			later(t);
+		else
+			refuse(t, n ? HELPER_R_OK : t->proof == PROOF_NOT ? t->why_not : HELPER_R_OTHER_NETNS);
+	} else if (!n_all) {
+		if (inner(t))
+			return;
+		if (t->proof == PROOF_NOT)
+			refuse(t, t->why_not);
+		else
+			later(t);
+	} else if (t->at < n) {
+		bool nat = seen[t->at].owner[local_side(t)] == HELLOS_NONE;
+
+		endpoint_of(t, &seen[t->at], &t->asked);
+		if (nat ? ask_peer(t, &t->asked) : ask(t, t->gen, t->open.pid, -1, &t->asked))
+			t->cookie = cookie_of(t, t->gen);
+		else
+			later(t);
+	} else { /* whose are its processes really? They may have changed their user, or be children that were not met */
+		t->uids_asked = true;
+		f->scanned = false;
+		family_ask_uids(f);
+		later(t);
+	}
+}
+
+/* --- the order ------------------------------------------------------------------------------------- */
+
+static void decide(struct tap *t)
+{
+	struct family *f = t->family;
+
+	if (t->state != TAP_ASKING || t->cookie || f->lane->now_ns < t->ask_ns)
+		return;
+	if (t->open.pid <= 0) { /* nobody calls himself that: what it says is not to wait in our memory */
+		refuse(t, HELPER_R_NO_PROCESS);
+	} else if (t->stated && t->proof == PROOF_NONE) {
+		t->asked = t->e;
+		if (ask(t, t->gen, t->open.pid, t->open.fd, &t->e))
+			t->cookie = cookie_of(t, t->gen);
+	} else if (t->proof == PROOF_LIVE || t->proof == PROOF_LISTENER) {
+		by_socket(t);
+	} else if (!f->netns) {
+		later(t); /* it is being asked for */
+	} else {
+		by_wire(t);
+	}
+}
+
+void pair_open(struct tap *t, const struct told *told)
+{
+	t->proof = PROOF_NONE;
+	t->at = t->depth = 0;
+	t->uids_asked = false;
+	t->sock_cookie = 0;
+	t->asked_ns = t->family->lane->now_ns;
+	if (told) {
+		t->proof = PROOF_LIVE;
+		t->e = told->e;
+		t->sock_cookie = told->sock_cookie;
+		/* its end may have been told before it was known */
+		(void)helper_exists(t->family->lane->helper, 0, &t->e);
+	}
+	decide(t);
 }
 
 void pair_tend(struct tap *t)
 {
-	struct lane *l = t->family->lane;
-
-	if (l->now_ns - t->asked_ns > TAP_PAIR_NS) {
-		l->unpaired_n++;
-		tap_refuse(t, &l->sum.unpaired);
-		return;
-	}
-	pair_ask(t);
+	if (t->family->lane->now_ns - t->asked_ns > TAP_PAIR_NS)
+		unpaired(t);
+	else
+		decide(t);
 }
 
-static void refuse(struct tap *t, enum helper_result why)
+bool pair_renegotiated(struct tap *t, const struct rec_open *o)
 {
-	static const char *const text[] = {
-		[HELPER_R_ERROR] = "the kernel could not be asked",
-		[HELPER_R_FOREIGN] = "the socket is not one of the process's descriptors",
-		[HELPER_R_GONE] = "there is no such socket (any more)",
-		[HELPER_R_OTHER_NETNS] = "the process lives in another network namespace",
-		[HELPER_R_NO_PROCESS] = "the process has gone",
-	};
-	struct family *f = t->family;
-	char addr[TUPLE_STRLEN];
-	struct tuple tuple;
+	struct wire *w = t->family->lane->wire;
+	struct hellos_seen seen[WIRE_FOUND];
 
-	f->lane->unverified_n++;
-	tap_refuse(t, &f->lane->sum.unverified);
-	if (f->unverified_told)
-		return;
-	f->unverified_told = true; /* once per process */
-	pair_tuple(t, &tuple);
-	log_warn("pair", "process %d (%s): connection %s is unverified, its data are not forged: %s",
-		 f->member_n ? (int)f->member[0]->p.pid : 0, f->member_n ? f->member[0]->exe : "",
-		 tuple_str(&tuple, addr), why < sizeof(text) / sizeof(text[0]) && text[why] ? text[why] : "no proof");
+	wire_read(w);
+	return o->tls_version && o->tls_version < 0x0304 && !wire_find(w, o->client_random, server_random(o), seen);
 }
 
 /* It holds a socket, and it maps the family's memory: one of the family. */
@@ -114,87 +430,104 @@ static void meet(struct family *f, int32_t pid)
 	(void)family_member(f, &p, pid);
 }
 
+#define RETRIES 3
+#define RETRY_NS 30000000ull /* doubled each time */
+
+/* The socket that the process states is not proven. Worth asking again? Perhaps it was handed to a child since the family
+ * was last looked at; or the word of a server's socket's end is still on its way from the kernel. */
+static bool again(struct tap *t, enum helper_result why)
+{
+	bool child = why == HELPER_R_FOREIGN || why == HELPER_R_NO_PROCESS || why == HELPER_R_ERROR;
+
+	if ((!child && !(why == HELPER_R_GONE && t->server)) || t->asked_again++ >= RETRIES)
+		return false;
+	if (child)
+		t->family->scanned = false;
+	else
+		t->ask_ns = t->family->lane->now_ns + (RETRY_NS << t->asked_again);
+	return true;
+}
+
+static void on_stated(struct tap *t, const struct helper_event *e)
+{
+	struct hellos_seen seen[WIRE_FOUND], all[WIRE_FOUND];
+	const struct hellos_seen *own;
+	size_t n_all, n;
+
+	if (e->result == HELPER_R_LIVE || e->result == HELPER_R_LISTENER) {
+		t->proof = e->result == HELPER_R_LIVE ? PROOF_LIVE : PROOF_LISTENER;
+		t->e = e->e;
+		t->sock_cookie = e->sock_cookie;
+		return;
+	}
+	n_all = t->family->netns ? find(t, all) : 0;
+	memcpy(seen, all, n_all * sizeof(all[0]));
+	n = sort(t, seen, n_all);
+	own = only_own(t, seen, n);
+	if (own) {
+		accept_seen(t, own, all, n_all);
+	} else if (!again(t, e->result)) {
+		t->proof = PROOF_NOT;
+		t->why_not = (uint8_t)e->result;
+	}
+}
+
+/* What the kernel says of a tuple that the wire showed. */
+static void on_seen(struct tap *t, const struct helper_event *e)
+{
+	struct hellos_seen all[WIRE_FOUND];
+	struct tuple real;
+
+	if (e->result != HELPER_R_LIVE && e->result != HELPER_R_LISTENER) {
+		t->at++;
+		return;
+	}
+	tuple_of(t, &t->asked, &real);
+	t->e = e->e;
+	t->sock_cookie = e->sock_cookie;
+	paired(t, EVIDENCE_WIRE, &real, all, find(t, all));
+	if (t->state == TAP_PAIRED && e->result == HELPER_R_LISTENER)
+		conn_destroyed(t->family->lane, &t->e, 0);
+}
+
+/* The socket of a handshake to come. */
+static void on_told(struct tap *t, const struct helper_event *e)
+{
+	for (unsigned i = 0; i < TAP_TOLD && e->result == HELPER_R_LIVE; i++) {
+		struct told *told = &t->told[i];
+
+		if (!told->asked || told->live || e->cookie != cookie_of(t, told->gen) ||
+		    !endpoint_same_addrs(&e->e, &told->e))
+			continue;
+		told->live = true;
+		told->e = e->e;
+		told->sock_cookie = e->sock_cookie;
+	}
+}
+
 void pair_on_answer(struct lane *l, const struct helper_event *e)
 {
-	struct family *f = family_find(l, e->cookie >> 20);
-	uint32_t slot = (uint32_t)(e->cookie & 0xfffff);
+	struct family *f = family_find(l, family_of_cookie(e->cookie));
+	uint32_t slot = family_slot_of_cookie(e->cookie);
 	struct tap *t = f && slot < f->taps_n ? f->taps[slot] : NULL;
 
 	if (!t)
 		return;
-	if (e->result == HELPER_R_LIVE || e->result == HELPER_R_LISTENER)
-		meet(f, e->sock_pid);
-	for (unsigned i = 0; i < TAP_TOLD && e->result == HELPER_R_LIVE; i++) {
-		struct told *told = &t->told[i];
-
-		if (!told->asked || told->live || !endpoint_same(&e->e, &told->e))
-			continue;
-		told->live = true;
-		told->sock_cookie = e->sock_cookie;
+	if (e->type == HELPER_VERIFY) {
+		if (e->result == HELPER_R_LIVE || e->result == HELPER_R_LISTENER)
+			meet(f, e->sock_pid);
+		on_told(t, e);
+		if (!endpoint_same_addrs(&e->e, &t->asked))
+			return; /* to an earlier question */
 	}
-	if (t->cookie != e->cookie)
+	if (!t->cookie || t->cookie != e->cookie)
 		return;
 	t->cookie = 0;
 	if (t->state != TAP_ASKING)
 		return;
-	if (!endpoint_same(&e->e, &t->e)) {
-		pair_ask(t); /* the slot has gone on to another connection */
-		return;
-	}
-	switch (e->result) {
-	case HELPER_R_LIVE:
-	case HELPER_R_LISTENER:
-		tap_verified(t, e->sock_cookie, e->result == HELPER_R_LISTENER);
-		break;
-	case HELPER_R_FOREIGN:
-	case HELPER_R_NO_PROCESS:
-	case HELPER_R_ERROR:
-		/* handed to a child since the family was last looked at? */
-		if (t->asked_again++ < 2) {
-			f->scanned = false;
-			break;
-		}
-		refuse(t, e->result);
-		break;
-	case HELPER_R_GONE:
-		/* the word of a server's socket's end may still be on its way from the kernel; a client's proves nothing */
-		if (t->server && t->asked_again++ < 3) {
-			t->ask_ns = l->now_ns + (30000000ull << t->asked_again);
-			break;
-		}
-		/* fall through */
-	default:
-		refuse(t, e->result);
-	}
-}
-
-void pair_tuple(const struct tap *t, struct tuple *ret)
-{
-	memset(ret, 0, sizeof(*ret));
-	ret->ver = t->e.ver;
-	memcpy(ret->addr[t->server ? SIDE_SERVER : SIDE_CLIENT], t->e.local, 16);
-	memcpy(ret->addr[t->server ? SIDE_CLIENT : SIDE_SERVER], t->e.remote, 16);
-	ret->port[t->server ? SIDE_SERVER : SIDE_CLIENT] = t->e.local_port;
-	ret->port[t->server ? SIDE_CLIENT : SIDE_SERVER] = t->e.remote_port;
-}
-
-bool pair_wanted(struct lane *l, const struct endpoint *e)
-{
-	struct ifaddrs *all, *a;
-	bool yes = false;
-
-	if (strcmp(l->conf->interface, "any") == 0)
-		return true;
-	if (getifaddrs(&all) == -1)
-		return false;
-	for (a = all; a && !yes; a = a->ifa_next) {
-		if (!a->ifa_addr || strcmp(a->ifa_name, l->conf->interface) != 0)
-			continue;
-		if (a->ifa_addr->sa_family == AF_INET && e->ver == 4)
-			yes = memcmp(&((struct sockaddr_in *)(void *)a->ifa_addr)->sin_addr, e->local, 4) == 0;
-		else if (a->ifa_addr->sa_family == AF_INET6 && e->ver == 6)
-			yes = memcmp(&((struct sockaddr_in6 *)(void *)a->ifa_addr)->sin6_addr, e->local, 16) == 0;
-	}
-	freeifaddrs(all);
-	return yes;
+	if (t->stated && t->proof == PROOF_NONE)
+		on_stated(t, e);
+	else
+		on_seen(t, e);
+	decide(t);
 }

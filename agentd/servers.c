@@ -57,7 +57,7 @@ struct servers *servers_new(uint32_t max)
 	s->mask--;
 	s->server = calloc(max, sizeof(s->server[0]));
 	s->chain = calloc(s->mask + 1, sizeof(s->chain[0]));
-	(void)getrandom(&s->seed, sizeof(s->seed), 0);
+	(void)!getrandom(&s->seed, sizeof(s->seed), 0);
 	if (!s->server || !s->chain)
 		servers_free(&s);
 	return s;

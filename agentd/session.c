@@ -40,7 +40,7 @@ int session_table_init(struct session_table *t, uint32_t max)
 	t->s = calloc(max, sizeof(t->s[0]));
 	t->by_random = calloc(2 * max, sizeof(t->by_random[0]));
 	t->by_tuple = calloc(2 * max, sizeof(t->by_tuple[0]));
-	(void)getrandom(&t->seed, sizeof(t->seed), 0);
+	(void)!getrandom(&t->seed, sizeof(t->seed), 0);
 	if (t->s && t->by_random && t->by_tuple)
 		return 0;
 	session_table_fini(t);

@@ -8,12 +8,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/log.h"
 #include "common/sock.h"
+#include "capture.h"
 #include "family.h"
 #include "tap.h"
+#include "wire.h"
 
 #define FAMILIES_SHOWN 4096u
 
@@ -43,6 +46,77 @@ static unsigned connections(const struct family *f)
 	return n;
 }
 
+static void capture_json(struct lane *l, FILE *to)
+{
+	struct capture_count n;
+
+	capture_count(l->capture, &n);
+	fprintf(to,
+		", \"capture\": {\"seen\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"kernel_drops\": %" PRIu64
+		", \"sent\": %" PRIu64 ", \"frames\": %" PRIu64 ", \"own\": %" PRIu64 ", \"replayed\": %" PRIu64
+		", \"malformed\": %" PRIu64 ", \"cut_short\": %" PRIu64 ", \"df\": %" PRIu64 ", \"away\": %" PRIu64 "}",
+		n.seen, n.bytes, n.kernel_drops, n.sent, n.frames, n.own, n.replayed, n.malformed, n.cut_short, n.df,
+		n.away);
+}
+
+static void wire_json(struct lane *l, FILE *to)
+{
+	const struct wire *w = l->wire;
+	struct hellos_count n;
+
+	hellos_count(w->table, &n);
+	fprintf(to,
+		", \"wire\": {\"hellos\": %" PRIu64 ", \"drops\": %" PRIu64
+		", \"namespaces\": %u, \"randoms\": %" PRIu64 ", \"crowded\": %" PRIu64 ", \"evicted\": %" PRIu64 "}",
+		w->hellos, w->drops, w->ns_n, n.used, n.crowded, n.evicted);
+	if (!w->sessions)
+		return;
+	fputs(", ", to);
+	sessions_json(w->sessions, to);
+}
+
+static void capture_text(struct lane *l, FILE *to)
+{
+	struct capture_count n;
+	char what[128];
+
+	capture_count(l->capture, &n);
+	capture_describe(l->capture, what, sizeof(what));
+	fprintf(to,
+		"\nmirror: %s: %" PRIu64 " packets seen, %" PRIu64 " sent as %" PRIu64 " frames; not sent: own %" PRIu64
+		", replayed %" PRIu64 ", malformed %" PRIu64 "; dropped by the kernel %" PRIu64 "\n",
+		what, n.seen, n.sent, n.frames, n.own, n.replayed, n.malformed, n.kernel_drops);
+}
+
+static void wire_text(struct lane *l, FILE *to)
+{
+	const struct wire *w = l->wire;
+	struct hellos_count n;
+
+	hellos_count(w->table, &n);
+	fprintf(to,
+		"handshakes: %" PRIu64 " hellos seen in %u namespaces, %" PRIu64 " dropped by the kernel; %" PRIu64
+		" randoms known, %" PRIu64 " crowded, %" PRIu64 " evicted\n",
+		w->hellos, w->ns_n, w->drops, n.used, n.crowded, n.evicted);
+	if (w->sessions)
+		sessions_text(w->sessions, to);
+}
+
+static void doctor(struct status *s, FILE *to)
+{
+	struct lane *l = s->lane;
+
+	if (!s->attach) {
+		fputs("this agentd mirrors packets (-i) and taps nothing: start it with -I to see cleartext\n", to);
+		return;
+	}
+	if (l->wire->drops)
+		fprintf(to,
+			"%" PRIu64 " handshake packets were dropped by the kernel: their connections may be missing\n",
+			l->wire->drops);
+	sessions_doctor(l->wire->sessions, to);
+}
+
 static void json(struct status *s, FILE *to)
 {
 	struct lane *l = s->lane;
@@ -67,12 +141,19 @@ static void json(struct status *s, FILE *to)
 		", \"errors\": %" PRIu64 ", \"reconnects\": %" PRIu64 "}",
 		l->sink->mtu, l->sink->n.put, l->sink->n.acked, l->sink->n.in_flight, l->sink->n.backlog,
 		l->sink->n.unknown, l->sink->n.frames, l->sink->n.bytes, l->sink->n.errors, l->sink->n.reconnects);
+	if (l->capture)
+		capture_json(l, to);
+	if (!s->attach) {
+		fprintf(to, ", \"sweeps\": %" PRIu64 "}\n", l->sweeps);
+		return;
+	}
 	fprintf(to,
 		", \"connections\": {\"open\": %u, \"total\": %" PRIu64 ", \"refused\": %" PRIu64
-		", \"socket\": %" PRIu64 ", \"listener\": %" PRIu64 ", \"unverified\": %" PRIu64
-		", \"unpaired\": %" PRIu64 "}",
-		l->conns_n - l->conns_ended, l->conns_total, l->conns_refused, l->live, l->listener, l->unverified_n,
-		l->unpaired_n);
+		", \"socket\": %" PRIu64 ", \"listener\": %" PRIu64 ", \"wire\": %" PRIu64 ", \"inner\": %" PRIu64
+		", \"unverified\": %" PRIu64 ", \"unpaired\": %" PRIu64 "}",
+		l->conns_n - l->conns_ended, l->conns_total, l->conns_refused, l->by[EVIDENCE_SOCKET],
+		l->by[EVIDENCE_LISTENER], l->by[EVIDENCE_WIRE], l->by[EVIDENCE_INNER], l->unverified_n, l->unpaired_n);
+	wire_json(l, to);
 	fprintf(to,
 		", \"attach\": {\"attached\": %" PRIu64 ", \"refused\": %" PRIu64 ", \"dismissed\": %" PRIu64
 		", \"limited\": %" PRIu64 ", \"garbage\": %" PRIu64 ", \"corrupt\": %" PRIu64 ", \"shed\": %" PRIu64
@@ -83,9 +164,10 @@ static void json(struct status *s, FILE *to)
 	for (struct family *f = l->families; f && shown < FAMILIES_SHOWN; f = f->next, shown++) {
 		fprintf(to,
 			"%s{\"family\": %" PRIu64 ", \"adopted\": %s, \"connections\": %u, \"reported\": %" PRIu64
+			", \"unpaired\": %" PRIu64 ", \"unverified\": %" PRIu64 ", \"netns\": %" PRIu64
 			", \"table_full\": %u, \"members\": [",
 			shown ? ", " : "", f->id, f->adopted ? "true" : "false", connections(f), family_reported(f),
-			atomic_load(&f->r.v.h->table_full));
+			f->unpaired_n, f->unverified_n, f->netns, atomic_load(&f->r.v.h->table_full));
 		for (unsigned i = 0; i < f->member_n; i++)
 			fprintf(to, "%s{\"pid\": %d, \"exe\": \"%s\"}", i ? ", " : "", (int)f->member[i]->p.pid,
 				f->member[i]->exe);
@@ -127,6 +209,7 @@ static void text(struct status *s, FILE *to)
 	line(to, "+ held", a->held, "waiting for its turn or for its addresses");
 	line(to, "+ duplicate", a->duplicate, "both ends are tapped");
 	line(to, "+ unpaired", a->unpaired, "no addresses are known");
+	line(to, "+ no_room", a->no_room, "too much waited for its addresses");
 	line(to, "+ unverified", a->unverified, "the addresses stated could not be proven");
 	line(to, "+ not_tcp", a->not_tcp, "");
 	line(to, "+ denied", a->denied, "not on the interface that was asked for");
@@ -143,16 +226,25 @@ static void text(struct status *s, FILE *to)
 	line(to, "+ backlog", l->sink->n.backlog, "");
 	line(to, "+ unknown", l->sink->n.unknown, "under way when a tunnel broke");
 	fprintf(to, "\n%s: %s, %" PRIu64 " frames\n", l->sink->ops->name, sink, l->sink->n.frames);
+	if (l->capture)
+		capture_text(l, to);
+	if (!s->attach)
+		return;
 	fprintf(to,
 		"connections: %u open, %" PRIu64 " in all; paired by live socket %" PRIu64 ", by listener %" PRIu64
-		"; unverified %" PRIu64 ", unpaired %" PRIu64 "\n",
-		l->conns_n - l->conns_ended, l->conns_total, l->live, l->listener, l->unverified_n, l->unpaired_n);
+		", by the wire %" PRIu64 ", inside others %" PRIu64 "; unverified %" PRIu64 ", unpaired %" PRIu64 "\n",
+		l->conns_n - l->conns_ended, l->conns_total, l->by[EVIDENCE_SOCKET], l->by[EVIDENCE_LISTENER],
+		l->by[EVIDENCE_WIRE], l->by[EVIDENCE_INNER], l->unverified_n, l->unpaired_n);
+	wire_text(l, to);
 	for (struct family *f = l->families; f && shown < FAMILIES_SHOWN; f = f->next, shown++) {
 		fprintf(to, "process");
 		for (unsigned i = 0; i < f->member_n && i < 16; i++)
 			fprintf(to, " %d", (int)f->member[i]->p.pid);
-		fprintf(to, " %s: %u connections, %" PRIu64 " bytes\n", f->member_n ? f->member[0]->exe : "",
+		fprintf(to, " %s: %u connections, %" PRIu64 " bytes", f->member_n ? f->member[0]->exe : "",
 			connections(f), family_reported(f));
+		if (f->unpaired_n || f->unverified_n)
+			fprintf(to, "; %" PRIu64 " unpaired, %" PRIu64 " unverified", f->unpaired_n, f->unverified_n);
+		fputc('\n', to);
 	}
 }
 
@@ -204,7 +296,9 @@ static void on_client(struct ev_loop *loop, ev_io *w, int events)
 			goodbye(c);
 			return;
 		}
-		(n >= 4 && memcmp(ask, "json", 4) == 0 ? json : text)(c->status, to);
+		(n >= 4 && memcmp(ask, "json", 4) == 0	   ? json
+		 : n >= 6 && memcmp(ask, "doctor", 6) == 0 ? doctor
+							   : text)(c->status, to);
 		fclose(to);
 		c->done = 0;
 		ev_io_stop(loop, w);
@@ -257,6 +351,12 @@ int status_init(struct status *s, const char *socket, char err[static ATTACH_ERR
 	char path[256];
 
 	memset(s, 0, sizeof(*s));
+	if (path_of(socket, path, sizeof(path))) {
+		char *slash = strrchr(path, '/');
+
+		*slash = '\0';
+		(void)mkdir(path, 0755);
+	}
 	s->fd = path_of(socket, path, sizeof(path)) ? sock_unix_listen(path, SOCK_STREAM, 0600) : -ENAMETOOLONG;
 	if (s->fd < 0)
 		snprintf(err, ATTACH_ERR, "control socket %.150s: %s", path, strerror(-s->fd));
@@ -283,9 +383,9 @@ void status_stop(struct status *s)
 	close(s->fd);
 }
 
-int status_show(const char *socket, bool as_json)
+int status_show(const char *socket, const char *what)
 {
-	const char *ask = as_json ? "json\n" : "text\n";
+	const char *ask = *what ? what : "text";
 	struct pollfd wait = {.events = POLLIN};
 	char path[256], buf[65536];
 	size_t all = 0;
@@ -298,7 +398,7 @@ int status_show(const char *socket, bool as_json)
 								       : strerror(-wait.fd));
 		return 1;
 	}
-	if (write(wait.fd, ask, 5) == 5)
+	if (write(wait.fd, ask, strlen(ask)) == (ssize_t)strlen(ask))
 		while (poll(&wait, 1, 10000) == 1 && (n = read(wait.fd, buf, sizeof(buf))) > 0) {
 			fwrite(buf, 1, (size_t)n, stdout);
 			all += (size_t)n;

@@ -2,7 +2,7 @@
 /* status.h - what agentd does, over its control socket, for people and for programs.
  *
  * The control socket stands beside the attach socket ("control.sock", root's, 0600). A client connects, sends "text\n"
- * or "json\n", and reads the answer up to the end. */
+ * or "json\n" or "doctor\n", and reads the answer up to the end. */
 #ifndef TLSTAP_STATUS_H
 #define TLSTAP_STATUS_H
 
@@ -21,10 +21,12 @@ struct status {
 
 /* Listen beside @socket. Returns 0, or -errno with one line in @err. */
 int status_init(struct status *s, const char *socket, char err[static ATTACH_ERR]);
+/* @attach  NULL: packets are mirrored only */
 void status_start(struct status *s, struct lane *lane, struct attach *attach);
 void status_stop(struct status *s);
 
-/* agentd --status: ask the one that runs at @socket and print its answer. Returns an exit code. */
-int status_show(const char *socket, bool json);
+/* agentd --status[=@what]: ask the one that runs at @socket and print its answer. @what: "", "json" or "doctor".
+ * Returns an exit code. */
+int status_show(const char *socket, const char *what);
 
 #endif

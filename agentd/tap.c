@@ -8,6 +8,7 @@
 #include "conn.h"
 #include "common/log.h"
 #include "pair.h"
+#include "wire.h"
 
 struct held {
 	struct held *next;
@@ -301,8 +302,8 @@ static void use_open(struct tap *t, const struct rec *r, const uint8_t *data)
 		o.pid = told->pid;
 	}
 	get_endpoint(&o, &e);
-	again = t->state == TAP_PAIRED && (o.flags & REC_OPEN_ADDRS) && endpoint_same(&e, &t->e) && !t->destroyed &&
-		!(o.flags & REC_OPEN_SERVER) == !t->server;
+	again = t->state == TAP_PAIRED && !t->destroyed && !(o.flags & REC_OPEN_SERVER) == !t->server &&
+		(o.flags & REC_OPEN_ADDRS ? endpoint_same_addrs(&e, &t->e) : !t->stated && pair_renegotiated(t, &o));
 	if (!again && t->state != TAP_CLOSED)
 		tap_close(t);
 	for (unsigned d = 0; d < 2; d++) {
@@ -329,24 +330,14 @@ static void use_open(struct tap *t, const struct rec *r, const uint8_t *data)
 			take_verdict(t, &h->r);
 	if (o.flags & REC_OPEN_NOT_TCP) {
 		tap_refuse(t, &sum(t)->not_tcp);
-	} else if (!(o.flags & REC_OPEN_ADDRS)) {
-		t->family->lane->unpaired_n++;
-		tap_refuse(t, &sum(t)->unpaired);
-	} else if (!endpoint_normalise(&t->e)) {
-		tap_refuse(t, &sum(t)->unverified);
 	} else {
 		t->state = TAP_ASKING;
-		t->asked_ns = t->family->lane->now_ns;
-		if ((o.flags & REC_OPEN_CHILD) && conn_knows(t)) {
-			tap_verified(t, 0,
-				     false); /* the parent's socket: a child may be gone before it is asked about */
-		} else if (told->gen == t->gen && told->live && endpoint_same(&told->e, &t->e)) {
-			tap_verified(t, told->sock_cookie, false);
-			/* its end may have been told before it was known */
-			(void)helper_exists(t->family->lane->helper, 0, &t->e);
-		} else {
-			pair_ask(t);
-		}
+		t->stated = (o.flags & REC_OPEN_ADDRS) && endpoint_normalise(&t->e);
+		if ((o.flags & REC_OPEN_CHILD) && conn_continues(t))
+			tap_paired(t, 0, false); /* a child may be gone before it is asked about */
+		else
+			pair_open(t, told->gen == t->gen && told->live && endpoint_same_addrs(&told->e, &t->e) ? told
+													       : NULL);
 	}
 	tap_watch(t);
 }
@@ -382,6 +373,8 @@ static bool use_data(struct tap *t, const struct rec *r, const uint8_t *data)
 		tap_tell_start(t);
 	} else if (!conn_data(t, tap_side(t, d), tap_conn_off(t, d, r->off), data, r->len, r->flags & REC_F_CONT)) {
 		return false;
+	} else {
+		wire_cleartext(t->family->lane->wire, data, r->len, &t->real, t->family->id, t->depth);
 	}
 	t->next[d] = r->off + r->len;
 	return true;
@@ -612,7 +605,7 @@ bool tap_run(struct tap *t)
 	if (t->state == TAP_ASKING) {
 		pair_tend(t);
 		if (t->state == TAP_ASKING && too_much(t))
-			tap_refuse(t, &sum(t)->unpaired);
+			tap_refuse(t, &sum(t)->no_room);
 	}
 	while (t->first) {
 		struct held *h = t->first;
@@ -638,15 +631,13 @@ void tap_refuse(struct tap *t, uint64_t *why)
 	t->refused = why;
 }
 
-void tap_verified(struct tap *t, uint64_t sock_cookie, bool listener)
+void tap_paired(struct tap *t, uint64_t sock_cookie, bool ended)
 {
-	if (listener) {
+	if (ended) {
 		t->destroyed = true; /* its last records are here, or will be after one more sweep */
 		t->end_sweep = t->family->sweep + 2;
-		t->family->lane->listener++;
-	} else {
-		t->family->lane->live++;
 	}
+	t->family->lane->by[t->evidence]++;
 	t->sock_cookie = sock_cookie;
 	if (!conn_join(t))
 		tap_refuse(t, &sum(t)->denied);

@@ -19,6 +19,7 @@
 #define TAP_HELD_MAX (16u << 20)	 /* memory of what waits for one tap */
 #define TAP_PAIR_NS (10ull * 1000000000) /* how long a connection may wait for its pairing */
 #define TAP_IN_FLIGHT_NS 10000000ull	 /* how long a read waits for the write that was under way */
+#define TAP_INNER_NS 50000000ull	 /* how long a second session on one socket waits for its hello in the first */
 #define TAP_TOLD 16			 /* sockets of handshakes to come; a power of two */
 #define TAP_BEHIND_NS 200000000ull	 /* how long a hole waits for the other end's tap to fill it */
 
@@ -28,6 +29,12 @@ enum tap_state {
 	TAP_PAIRED,  /* conn is set */
 	TAP_REFUSED, /* its bytes are counted under refused */
 };
+
+/* What proves the addresses of a connection (pair.h). */
+enum evidence { EVIDENCE_SOCKET, EVIDENCE_LISTENER, EVIDENCE_WIRE, EVIDENCE_INNER, EVIDENCE_N };
+
+/* What the kernel says of the addresses that a process states. */
+enum proof { PROOF_NONE, PROOF_LIVE, PROOF_LISTENER, PROOF_NOT };
 
 struct held; /* a record that waits */
 
@@ -56,7 +63,10 @@ struct tap {
 	uint64_t base[2], start[2]; /* as in struct rec_open */
 	uint64_t behind_ns;	    /* since when a hole waits for the other end; 0: none does */
 
-	struct endpoint e;
+	struct endpoint e;	/* its socket: as stated, or as found */
+	struct tuple real;	/* PAIRED: the connection, as the wire has it */
+	uint32_t depth;		/* PAIRED: TLS sessions around this one */
+	enum evidence evidence; /* PAIRED */
 	uint64_t sock_cookie;
 	uint64_t rechecked; /* after which overrun of destroy events the kernel was asked about it */
 	uint64_t random8;
@@ -66,6 +76,12 @@ struct tap {
 	uint64_t asked_again;		 /* attempts */
 	uint64_t ask_ns;		 /* not again before this */
 	uint64_t cookie;		 /* of the request under way; 0: none */
+	bool stated;			 /* e holds addresses that the process stated */
+	enum proof proof;		 /* of these */
+	uint8_t why_not;		 /* PROOF_NOT: enum helper_result */
+	bool uids_asked;		 /* whose the family's processes are was looked up again */
+	unsigned at;			 /* which of the wire's tuples is being asked about */
+	struct endpoint asked;		 /* its end here */
 	struct told told[TAP_TOLD]; /* sockets stated when handshakes began, by gen: a slot may be a few uses ahead */
 	struct rec_open open;
 	uint64_t flow_id;
@@ -116,8 +132,8 @@ void tap_untell(struct family *f);
 /* A successor goes on with the connection that slot and fact describe. */
 void tap_adopt(struct tap *t);
 
-/* The addresses are proven: @listener: the socket is closed already. */
-void tap_verified(struct tap *t, uint64_t sock_cookie, bool listener);
+/* Its socket e, connection real and depth are known, by t->evidence. @ended: the socket is closed already. */
+void tap_paired(struct tap *t, uint64_t sock_cookie, bool ended);
 
 /* Count what the tap still waits for or holds as refused under @why, from now on. */
 void tap_refuse(struct tap *t, uint64_t *why);

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* wire.c - handshakes on the wire -> who showed which random, and whose its ends are. */
+#include "wire.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/own.h"
+#include "family.h"
+#include "lane.h"
+
+#define TABLE_FILE "hellos"
+#define READ_MAX 4096		    /* packets of one socket in one go */
+#define NETNS_WAIT_MS 3000	    /* for the helper, at the start */
+#define NETNS_IDLE_NS 5000000000ull /* a namespace without a tapped process is let go after so long */
+#define DROPS_LOG_NS 30000000000ull /* between two lines about lost hellos */
+
+static void endpoint_of(const struct tuple *t, enum side local, uint64_t netns, struct endpoint *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	memcpy(ret->local, t->addr[local], 16);
+	memcpy(ret->remote, t->addr[!local], 16);
+	ret->local_port = t->port[local];
+	ret->remote_port = t->port[!local];
+	ret->ver = t->ver;
+	ret->netns = netns;
+}
+
+/* --- whose is it? ---------------------------------------------------------------------------------- */
+
+/* Ask the kernel about one end of @seen. A socket without an inode is not accepted yet, or closed already. */
+static void look_up(const struct wire_ns *ns, struct hellos_seen *seen, enum side side, bool certain)
+{
+	struct sockdiag_info info;
+	struct endpoint e;
+	int err;
+
+	if (ns->diag == -1 || seen->owner[side] != HELLOS_UNKNOWN)
+		return;
+	endpoint_of(&seen->t, side, seen->netns, &e);
+	err = sockdiag_find(ns->diag, &e, &info);
+	if (err == 0 && info.inode) {
+		seen->owner[side] = HELLOS_LOCAL;
+		seen->uid[side] = info.uid;
+	} else if (err == -ENOENT && certain) {
+		seen->owner[side] = HELLOS_NONE;
+	}
+}
+
+static struct wire_ns *find_ns(const struct wire *w, uint64_t netns)
+{
+	for (unsigned i = 0; i < w->ns_n; i++)
+		if (w->ns[i]->sock.netns == netns)
+			return w->ns[i];
+	return NULL;
+}
+
+/* The client has a socket when its hello is out, the server when it has answered: a look for either comes in time but
+ * for connections that are over in less than our delay. */
+static void on_hello(void *arg, const struct hello_sock *s, const struct hello *h, uint32_t ifindex)
+{
+	struct wire_ns *ns = arg;
+	struct wire *w = ns->wire;
+	uint64_t now = w->lane ? w->lane->now_ns : 0;
+	struct hellos_seen *seen;
+
+	if (w->own && own_is_tunnel(w->own, &h->t))
+		return;
+	if (w->sessions && !h->retry)
+		sessions_hello(w->sessions, h, s->netns, now);
+	w->hellos++;
+	seen = hellos_add(w->table, h, s->netns, ifindex, now);
+	if (!seen)
+		return;
+	look_up(ns, seen, SIDE_CLIENT, !h->server);
+	if (h->server)
+		look_up(ns, seen, SIDE_SERVER, true);
+}
+
+static void read_ns(struct wire_ns *ns)
+{
+	int n;
+
+	do
+		n = hello_sock_read(&ns->sock, READ_MAX, on_hello, ns);
+	while (n == READ_MAX);
+}
+
+void wire_read(struct wire *w)
+{
+	for (unsigned i = 0; i < w->ns_n; i++)
+		read_ns(w->ns[i]);
+}
+
+static void on_readable(struct ev_loop *loop, ev_io *io, int events)
+{
+	struct wire_ns *ns = io->data;
+
+	(void)loop;
+	(void)events;
+	lane_clock(ns->wire->lane);
+	read_ns(ns);
+}
+
+/* --- namespaces ------------------------------------------------------------------------------------ */
+
+static void watch(struct wire_ns *ns)
+{
+	ev_io_init(&ns->io, on_readable, ns->sock.fd, EV_READ);
+	ns->io.data = ns;
+	ev_io_start(ns->wire->lane->loop, &ns->io);
+}
+
+static struct wire_ns *add_ns(struct wire *w, uint64_t netns, int fd)
+{
+	struct wire_ns *ns = w->ns_n < WIRE_NETNS_MAX ? calloc(1, sizeof(*ns)) : NULL;
+
+	if (!ns)
+		return NULL;
+	ns->wire = w;
+	ns->sock.fd = fd;
+	ns->sock.netns = netns;
+	ns->diag = -1;
+	w->ns[w->ns_n++] = ns;
+	if (w->lane) {
+		ns->since_ns = w->lane->now_ns;
+		watch(ns);
+	}
+	return ns;
+}
+
+static void drop_ns(struct wire *w, unsigned i)
+{
+	struct wire_ns *ns = w->ns[i];
+
+	if (w->lane)
+		ev_io_stop(w->lane->loop, &ns->io);
+	w->of_closed_drops += ns->sock.drops;
+	close(ns->sock.fd);
+	if (ns->diag != -1)
+		close(ns->diag);
+	free(ns);
+	w->ns[i] = w->ns[--w->ns_n];
+}
+
+void wire_on_netns(struct wire *w, const struct helper_event *e)
+{
+	struct wire_ns *ns = find_ns(w, e->netns);
+
+	if (e->result == HELPER_R_GONE) { /* its name is gone, and the helper has let go of it */
+		for (unsigned i = 1; ns && i < w->ns_n; i++)
+			if (w->ns[i] == ns) {
+				drop_ns(w, i);
+				log_info("wire", "network namespace %llu is gone", (unsigned long long)e->netns);
+				break;
+			}
+		return;
+	}
+	if (e->fd == -1)
+		return;
+	if (!e->last && !ns && add_ns(w, e->netns, e->fd)) {
+		log_info("wire", "sees handshakes of network namespace %llu", (unsigned long long)e->netns);
+		return;
+	}
+	if (e->last && ns && ns->diag == -1) {
+		ns->diag = e->fd;
+		return;
+	}
+	close(e->fd);
+}
+
+/* Namespaces that were opened for tapped processes of which none is left: they are not kept alive. */
+static void let_go(struct wire *w)
+{
+	for (unsigned i = 1; i < w->ns_n;) {
+		struct wire_ns *ns = w->ns[i];
+		bool used = ns->asked_for || w->lane->now_ns - ns->since_ns < NETNS_IDLE_NS;
+
+		for (const struct family *f = w->lane->families; f && !used; f = f->next)
+			used = f->netns == ns->sock.netns || !f->netns;
+		if (used) {
+			i++;
+			continue;
+		}
+		(void)helper_netns_close(w->lane->helper, ns->sock.netns);
+		log_info("wire", "network namespace %llu has no tapped process any more",
+			 (unsigned long long)ns->sock.netns);
+		drop_ns(w, i);
+	}
+}
+
+struct opening {
+	struct wire *wire;
+	uint64_t cookie;
+	bool done;
+	enum helper_result result;
+	int err;
+	uint64_t netns;
+};
+
+static void on_opened(void *arg, const struct helper_event *e)
+{
+	struct opening *o = arg;
+
+	if (e->type != HELPER_NETNS) {
+		if (e->fd != -1)
+			close(e->fd);
+		return;
+	}
+	if (e->result == HELPER_R_OK)
+		wire_on_netns(o->wire, e);
+	if (!e->last || e->cookie != o->cookie)
+		return;
+	o->done = true;
+	o->result = e->result;
+	o->err = e->err;
+	o->netns = e->netns;
+}
+
+static bool is_pid(const char *s, int32_t *ret)
+{
+	char *end;
+	long n = strtol(s, &end, 10);
+
+	*ret = (int32_t)n;
+	return *s >= '0' && *s <= '9' && !*end && n > 0 && n <= INT32_MAX;
+}
+
+static int open_one(struct wire *w, struct helper *h, const char *name, uint64_t cookie, char err[static WIRE_ERR])
+{
+	struct opening o = {.wire = w, .cookie = cookie};
+	struct pollfd p = {.fd = helper_fd(h), .events = POLLIN};
+	struct wire_ns *ns;
+	int32_t pid;
+	int ret = is_pid(name, &pid) ? helper_netns_pid(h, cookie, pid) : helper_netns_name(h, cookie, name);
+
+	while (!ret && !o.done) {
+		(void)helper_flush(h);
+		if (poll(&p, 1, NETNS_WAIT_MS) != 1 || helper_poll(h, 16, on_opened, &o) < 0)
+			ret = -EPIPE;
+	}
+	if (!ret && o.result == HELPER_R_NO_PROCESS)
+		ret = -ESRCH;
+	else if (!ret && o.result == HELPER_R_ERROR)
+		ret = o.err ? -o.err : -EINVAL;
+	if (ret) {
+		snprintf(err, WIRE_ERR, "--netns %.64s: %s", name,
+			 ret == -ESRCH	  ? "there is no such process"
+			 : ret == -ENOENT ? "there is no such network namespace below /run/netns, see ip-netns(8)"
+			 : ret == -EPERM  ? "not allowed: start agentd as root"
+					  : strerror(-ret));
+		return ret;
+	}
+	ns = find_ns(w, o.netns);
+	if (ns)
+		ns->asked_for = true;
+	return 0;
+}
+
+int wire_open_netns(struct wire *w, struct helper *h, const struct opt_list *names, char err[static WIRE_ERR])
+{
+	for (size_t i = 0; i < names->n; i++) {
+		int ret = strcmp(names->item[i], "all") == 0 ? 0 : open_one(w, h, names->item[i], i + 1, err);
+
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* --- start and end --------------------------------------------------------------------------------- */
+
+static void on_second(struct ev_loop *loop, ev_timer *t, int events)
+{
+	struct wire *w = t->data;
+	struct lane *l = w->lane;
+
+	(void)loop;
+	(void)events;
+	lane_clock(l);
+	w->drops = w->of_closed_drops;
+	w->frames = w->others = 0;
+	for (unsigned i = 0; i < w->ns_n; i++) {
+		hello_sock_count(&w->ns[i]->sock);
+		w->drops += w->ns[i]->sock.drops;
+		w->frames += w->ns[i]->sock.frames;
+		w->others += w->ns[i]->sock.others;
+	}
+	if (w->drops != w->drops_told && l->now_ns - w->told_ns > DROPS_LOG_NS) {
+		log_warn("wire",
+			 "the kernel had no room for %llu handshake packets: some connections may stay unpaired",
+			 (unsigned long long)(w->drops - w->drops_told));
+		w->drops_told = w->drops;
+		w->told_ns = l->now_ns;
+	}
+	let_go(w);
+	if (w->sessions)
+		sessions_tick(w->sessions, l->now_ns);
+}
+
+static int open_own(struct wire *w, char err[static WIRE_ERR])
+{
+	struct stat st;
+	struct wire_ns *ns;
+	int fd;
+
+	fd = stat("/proc/self/ns/net", &st) == -1 ? -errno : hello_sock_open();
+	if (fd < 0) {
+		snprintf(err, WIRE_ERR, "cannot see handshakes on the wire: %s",
+			 fd == -EPERM || fd == -EACCES ? "not allowed: start agentd as root (CAP_NET_RAW)"
+						       : strerror(-fd));
+		return fd;
+	}
+	w->own_netns = st.st_ino;
+	ns = add_ns(w, st.st_ino, fd);
+	if (!ns) {
+		close(fd);
+		snprintf(err, WIRE_ERR, "out of memory");
+		return -ENOMEM;
+	}
+	ns->asked_for = true;
+	ns->diag = sockdiag_open();
+	if (ns->diag < 0) {
+		snprintf(err, WIRE_ERR, "cannot ask the kernel about sockets: %s", strerror(-ns->diag));
+		fd = ns->diag;
+		ns->diag = -1;
+		return fd;
+	}
+	return 0;
+}
+
+int wire_open(struct wire *w, const char *socket, struct sessions *sessions, const struct own *own,
+	      char err[static WIRE_ERR])
+{
+	const char *slash = strrchr(socket, '/');
+	char path[256];
+	int ret;
+
+	memset(w, 0, sizeof(*w));
+	w->sessions = sessions;
+	w->own = own;
+	if (!slash || (size_t)snprintf(path, sizeof(path), "%.*s/%s", (int)(slash - socket), socket, TABLE_FILE) >=
+			      sizeof(path)) {
+		snprintf(err, WIRE_ERR, "--socket: the path is too long");
+		return -ENAMETOOLONG;
+	}
+	ret = open_own(w, err);
+	if (!ret)
+		ret = hellos_open(&w->table, path, HELLOS_ENTRIES, err);
+	if (!ret)
+		ret = hellos_open(&w->inner, NULL, WIRE_INNER, err);
+	return ret;
+}
+
+void wire_start(struct wire *w, struct lane *l)
+{
+	w->lane = l;
+	for (unsigned i = 0; i < w->ns_n; i++) {
+		w->ns[i]->since_ns = l->now_ns;
+		watch(w->ns[i]);
+	}
+	ev_timer_init(&w->second, on_second, 1, 1);
+	w->second.data = w;
+	ev_timer_start(l->loop, &w->second);
+}
+
+void wire_close(struct wire *w)
+{
+	if (w->lane)
+		ev_timer_stop(w->lane->loop, &w->second);
+	while (w->ns_n)
+		drop_ns(w, w->ns_n - 1);
+	hellos_close(&w->table);
+	hellos_close(&w->inner);
+}
+
+/* --- questions ------------------------------------------------------------------------------------- */
+
+void wire_ended(struct wire *w, const struct endpoint *e)
+{
+	struct tuple t = {.ver = e->ver};
+
+	for (unsigned local = 0; local < 2 && w->table; local++) { /* it does not say whose role it had */
+		memcpy(t.addr[local], e->local, 16);
+		memcpy(t.addr[!local], e->remote, 16);
+		t.port[local] = e->local_port;
+		t.port[!local] = e->remote_port;
+		hellos_end(w->table, &t, e->netns, w->lane->now_ns);
+		if (w->sessions)
+			sessions_ended(w->sessions, &t, e->netns, w->lane->now_ns);
+	}
+}
+
+void wire_cleartext(struct wire *w, const uint8_t *p, size_t len, const struct tuple *t, uint64_t family,
+		    uint32_t depth)
+{
+	struct hello h;
+
+	if (len < 6 || p[0] != 0x16 || p[1] != 0x03 || !w->inner || !hello_parse_tls(p, len, &h))
+		return;
+	h.t = *t;
+	(void)hellos_add(w->inner, &h, family, depth + 1, w->lane->now_ns);
+}
+
+static void add_found(struct hellos_seen *ret, size_t *n, const struct hellos_seen *s)
+{
+	for (size_t i = 0; i < *n; i++) {
+		if (memcmp(&ret[i].t, &s->t, sizeof(s->t)) != 0 || ret[i].netns != s->netns)
+			continue;
+		for (unsigned side = 0; side < 2; side++)
+			if (s->owner[side] == HELLOS_LOCAL || ret[i].owner[side] == HELLOS_UNKNOWN) {
+				ret[i].owner[side] = s->owner[side];
+				ret[i].uid[side] = s->uid[side];
+			}
+		return;
+	}
+	ret[(*n)++] = *s;
+}
+
+size_t wire_find(struct wire *w, const uint8_t client[32], const uint8_t server[32],
+		 struct hellos_seen ret[static WIRE_FOUND])
+{
+	struct hellos_seen s[2 * HELLOS_TUPLES];
+	size_t n = 0;
+
+	if (!w->table)
+		return 0;
+	for (unsigned which = 0; which < (server ? 2 : 1); which++) {
+		size_t k = hellos_find(w->table, which ? NULL : client, which ? server : NULL, s);
+
+		for (size_t i = 0; i < k; i++)
+			add_found(ret, &n, &s[i]);
+	}
+	for (size_t i = 0; i < n; i++) {
+		const struct wire_ns *ns = find_ns(w, ret[i].netns);
+
+		for (unsigned side = 0; ns && side < 2; side++) /* accepted only after its hello was here */
+			look_up(ns, &ret[i], (enum side)side, false);
+	}
+	return n;
+}
+
+bool wire_find_inner(struct wire *w, const uint8_t client[32], const uint8_t server[32], uint64_t family,
+		     struct tuple *ret, uint32_t *ret_depth)
+{
+	struct hellos_seen s[2 * HELLOS_TUPLES];
+	size_t n = w->inner ? hellos_find(w->inner, client, server, s) : 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (s[i].netns == family) {
+			*ret = s[i].t;
+			*ret_depth = s[i].ifindex;
+			return true;
+		}
+	return false;
+}
+
+bool wire_sees(const struct wire *w, uint64_t netns)
+{
+	return w->table && find_ns(w, netns);
+}

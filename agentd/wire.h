@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* wire.h - what the wire tells of TLS connections: which 5-tuple showed which random, and whose its ends are.
+ *
+ *   hello_sock.c (one per network namespace) --hello--> wire.c --> hellos.c (the table)
+ *                                                         |  +---> sessions.c (effectiveness)
+ *                                                         +------> sock_diag: is an end a socket of this host, and whose?
+ *   pair.c --"who showed this random?"--> wire_find()
+ *
+ * A hello is in its socket before the TLS library has it; so who reads these sockets first, and then finds no entry,
+ * knows that there was none. Belongs to one lane. */
+#ifndef TLSTAP_WIRE_H
+#define TLSTAP_WIRE_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/opt.h"
+#include "hello_sock.h"
+#include "hellos.h"
+#include "helper.h"
+#include "sessions.h"
+
+#define WIRE_ERR 512
+#define WIRE_NETNS_MAX (HELPER_NETNS_MAX + 1) /* the own one is the first */
+#define WIRE_INNER 4096			      /* randoms of sessions inside sessions */
+#define WIRE_FOUND (4 * HELLOS_TUPLES)	      /* tuples that wire_find() may return */
+
+struct own;
+struct lane;
+
+/* One network namespace. */
+struct wire_ns {
+	struct wire *wire;
+	struct hello_sock sock;
+	int diag;	   /* sockdiag_open() there */
+	bool asked_for;	   /* --netns NAME or PID: stays as long as that is there */
+	uint64_t since_ns; /* when it was opened */
+	ev_io io;
+};
+
+struct wire {
+	struct lane *lane;
+	struct hellos *table;	   /* NULL: handshakes cannot be seen */
+	struct hellos *inner;	   /* seen in cleartext: netns is the family's id, ifindex the depth */
+	struct sessions *sessions; /* NULL: not counted */
+	const struct own *own;
+	struct wire_ns *ns[WIRE_NETNS_MAX];
+	unsigned ns_n;
+	uint64_t own_netns;
+	uint64_t hellos; /* ever seen, in all namespaces, also those that are closed */
+	uint64_t frames, others, drops, of_closed_drops;
+	uint64_t drops_told;
+	uint64_t told_ns;
+	ev_timer second;
+};
+
+/* Open the hello socket of the own namespace, and the table beside @socket. As root.
+ * @sessions  borrowed, or NULL
+ * @own       borrowed: handshakes of our own tunnels are no sessions
+ * Returns 0, or -errno with one line in @err. */
+int wire_open(struct wire *w, const char *socket, struct sessions *sessions, const struct own *own,
+	      char err[static WIRE_ERR]);
+
+/* Open the namespaces of --netns. Waits for the helper's answers.
+ * Returns 0, or -errno with one line in @err that names the one that cannot be had. */
+int wire_open_netns(struct wire *w, struct helper *h, const struct opt_list *names, char err[static WIRE_ERR]);
+
+/* From now on hellos are read as they come. */
+void wire_start(struct wire *w, struct lane *l);
+
+/* Read all hellos that are there. */
+void wire_read(struct wire *w);
+
+/* An answer to HELPER_NETNS came: takes its descriptor. */
+void wire_on_netns(struct wire *w, const struct helper_event *e);
+
+/* The kernel has destroyed this socket. */
+void wire_ended(struct wire *w, const struct endpoint *e);
+
+/* Cleartext of a tapped connection between the ends @t, of family @family, at @depth (0: on TCP itself): a session inside
+ * it may begin here. */
+void wire_cleartext(struct wire *w, const uint8_t *p, size_t len, const struct tuple *t, uint64_t family,
+		    uint32_t depth);
+
+/* The tuples that showed the client's or the server's random, oldest first; owners are filled in as far as they can be known.
+ * @server  NULL: not known */
+size_t wire_find(struct wire *w, const uint8_t client[32], const uint8_t server[32],
+		 struct hellos_seen ret[static WIRE_FOUND]);
+
+/* The connection inside which @family spoke this handshake. Returns false: none. *@ret_depth: 1 on TLS, 2 on TLS on TLS ... */
+bool wire_find_inner(struct wire *w, const uint8_t client[32], const uint8_t server[32], uint64_t family,
+		     struct tuple *ret, uint32_t *ret_depth);
+
+/* Are handshakes of this namespace seen? */
+bool wire_sees(const struct wire *w, uint64_t netns);
+
+void wire_close(struct wire *w);
+
+#endif

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_pair.c - pair.c: which 5-tuple is whose, by what the process states, what the wire shows and what the kernel says. */
+#include "app.h"
+
+#define OWN_NETNS 1
+#define MINE 1000u   /* the process's user */
+#define THEIRS 1001u /* somebody else's */
+
+static void begin_wire(void)
+{
+	char err[HELLOS_ERR];
+
+	begin_family();
+	fam->uid = MINE;
+	assert_int_equal(hellos_open(&wire.table, NULL, 1024, err), 0);
+	assert_int_equal(hellos_open(&wire.inner, NULL, 64, err), 0);
+	wire.own_netns = OWN_NETNS;
+}
+
+static void end_wire(void)
+{
+	hellos_close(&wire.table);
+	hellos_close(&wire.inner);
+	end_family();
+}
+
+static struct tuple ends(uint8_t client, uint16_t client_port, uint8_t server, uint16_t server_port)
+{
+	struct tuple t = {.ver = 4, .port = {client_port, server_port}};
+
+	t.addr[SIDE_CLIENT][0] = t.addr[SIDE_SERVER][0] = 10;
+	t.addr[SIDE_CLIENT][3] = client;
+	t.addr[SIDE_SERVER][3] = server;
+	return t;
+}
+
+/* Both hellos of connection @id passed by between these ends; @owner of the end @side is the kernel's word. */
+static void shown(uint64_t id, struct tuple t, uint64_t netns, uint32_t ifindex, enum side side,
+		  enum hellos_owner owner, uint32_t uid)
+{
+	struct hello h = {.t = t, .random_len = 32};
+	struct hellos_seen *seen;
+
+	memcpy(h.random, &id, 8);
+	seen = hellos_add(wire.table, &h, netns, ifindex, lane.now_ns);
+	if (!seen)
+		return;
+	seen->owner[side] = (uint8_t)owner;
+	seen->uid[side] = uid;
+}
+
+/* OPEN of a program that hides its socket from its TLS library. */
+static struct app hidden(uint64_t id, bool server, uint16_t version)
+{
+	struct app a = app_new(id, server);
+	struct letter l = open_of(&a, 0);
+	struct rec_open o;
+
+	memcpy(&o, l.data, sizeof(o));
+	o.flags &= (uint16_t)~REC_OPEN_ADDRS;
+	o.fd = -1;
+	o.ver = 0;
+	o.tls_version = version;
+	memset(o.local, 0, sizeof(o.local));
+	memset(o.remote, 0, sizeof(o.remote));
+	o.local_port = o.remote_port = 0;
+	memcpy(l.data, &o, sizeof(o));
+	now(l);
+	return a;
+}
+
+static const struct conn *conn_of(const struct app *a)
+{
+	return fam->taps[a->s - fam->r.v.slot]->conn;
+}
+
+static void talk(struct app *a)
+{
+	now(call(a, DIR_TX, 1000, 0));
+	now(call(a, DIR_RX, 500, 0));
+	turns(4);
+}
+
+static bool is_shown_as(const struct app *a, struct tuple t, uint16_t port)
+{
+	const struct conn *c = conn_of(a);
+
+	return c && memcmp(&c->real, &t, sizeof(t)) == 0 && c->flow.t.port[SIDE_SERVER] == port;
+}
+
+static void test_the_wire_alone_pairs(void **state)
+{
+	(void)state;
+	for (unsigned server = 0; server < 2; server++) {
+		struct tuple t = ends(1, 5005, 2, 443);
+		struct app a;
+
+		begin_wire();
+		shown(5, t, OWN_NETNS, 2, server ? SIDE_SERVER : SIDE_CLIENT, HELLOS_LOCAL, MINE);
+		a = hidden(5, server, 0x0304);
+		talk(&a);
+		assert_true(is_shown_as(&a, t, 447));
+		assert_int_equal(forged(5), 1500);
+		assert_int_equal(lane.by[EVIDENCE_WIRE], 1);
+		app_free(&a);
+		end_wire();
+	}
+}
+
+static void test_what_was_not_on_the_wire_waits_and_is_unpaired(void **state)
+{
+	struct app a;
+
+	(void)state;
+	begin_wire();
+	a = hidden(5, false, 0x0304);
+	talk(&a);
+	assert_int_equal(lane.sum.held, 1500);
+	pass(11000);
+	assert_true(lane.sum.unpaired == 1500 && lane.sum.held == 0 && lane.unpaired_n == 1 && fam->unpaired_n == 1);
+	app_free(&a);
+	end_wire();
+	/* it may come late */
+	begin_wire();
+	a = hidden(5, false, 0x0304);
+	talk(&a);
+	shown(5, ends(1, 5005, 2, 443), OWN_NETNS, 2, SIDE_CLIENT, HELLOS_LOCAL, MINE);
+	pass(1000);
+	assert_int_equal(forged(5), 1500);
+	app_free(&a);
+	end_wire();
+}
+
+static void test_too_much_that_waits_has_a_name(void **state)
+{
+	struct app a;
+
+	(void)state;
+	begin_wire();
+	a = hidden(5, false, 0x0304);
+	for (unsigned i = 0; i < 400; i++) {
+		now(call(&a, DIR_TX, 60000, 0));
+		if (i % 20 == 19)
+			turn();
+	}
+	turns(3);
+	assert_true(lane.sum.no_room == 400 * 60000 && lane.sum.held == 0);
+	app_free(&a);
+	end_wire();
+}
+
+/* A process says the random of a connection that is another user's. */
+static void test_somebody_elses_random_gives_nothing(void **state)
+{
+	(void)state;
+	for (unsigned stated = 0; stated < 2; stated++) {
+		struct app a;
+
+		begin_wire();
+		verdict_is = HELPER_R_FOREIGN;
+		shown(5, ends(1, 5005, 2, 443), OWN_NETNS, 2, SIDE_CLIENT, HELLOS_LOCAL, THEIRS);
+		a = stated ? opened(5, false) : hidden(5, false, 0x0304);
+		talk(&a);
+		pass(500);
+		pass(500);
+		pass(500);
+		assert_int_equal(forged(5), 0);
+		assert_int_equal(lane.sum.unverified, 1500);
+		assert_true(lane.unverified_n == 1 && fam->unverified_n == 1);
+		app_free(&a);
+		end_wire();
+	}
+}
+
+/* Root's sockets are not everybody's; the kernel may say that it is ours all the same. */
+static void test_a_socket_of_root_is_proven_by_its_descriptor(void **state)
+{
+	struct app a;
+
+	(void)state;
+	begin_wire();
+	shown(5, ends(1, 5005, 2, 443), OWN_NETNS, 2, SIDE_CLIENT, HELLOS_LOCAL, 0);
+	a = hidden(5, false, 0x0304);
+	talk(&a);
+	assert_true(forged(5) == 1500 && lane.by[EVIDENCE_WIRE] == 1);
+	app_free(&a);
+	end_wire();
+}
+
+/* Forged hellos with the same random come later: the pairing stays, and before it the process's own tuple wins. */
+static void test_later_hellos_steal_nothing(void **state)
+{
+	(void)state;
+	for (unsigned before = 0; before < 2; before++) {
+		struct tuple t = ends(1, 5005, 2, 443);
+		struct hellos_count n;
+		struct app a;
+
+		begin_wire();
+		shown(5, t, OWN_NETNS, 2, SIDE_CLIENT, HELLOS_LOCAL, MINE);
+		if (!before) {
+			a = hidden(5, false, 0x0304);
+			talk(&a);
+		}
+		for (uint16_t i = 0; i < 10; i++)
+			shown(5, ends(9, (uint16_t)(100 + i), 2, 443), OWN_NETNS, 2, SIDE_CLIENT,
+			      i & 1 ? HELLOS_NONE : HELLOS_LOCAL, THEIRS);
+		if (before) {
+			a = hidden(5, false, 0x0304);
+			talk(&a);
+		}
+		talk(&a);
+		assert_true(is_shown_as(&a, t, 447));
+		assert_int_equal(forged(5), 3000);
+		hellos_count(wire.table, &n);
+		assert_int_equal(n.crowded, 10 - (HELLOS_TUPLES - 1));
+		app_free(&a);
+		end_wire();
+	}
+}
+
+static void test_namespaces_with_the_same_addresses(void **state)
+{
+	struct tuple t = ends(1, 5005, 2, 443);
+	struct app a;
+
+	(void)state;
+	begin_wire();
+	verdict_is = HELPER_R_OTHER_NETNS;
+	shown(5, t, 77, 2, SIDE_CLIENT, HELLOS_LOCAL, MINE); /* not where the process lives */
+	a = hidden(5, false, 0x0304);
+	talk(&a);
+	pass(500);
+	pass(500);
+	assert_true(forged(5) == 0 && lane.sum.unverified == 1500);
+	app_free(&a);
+	end_wire();
+	begin_wire();
+	fam->netns = 77;
+	shown(5, t, OWN_NETNS, 2, SIDE_CLIENT, HELLOS_NONE, 0); /* the host's end of its veth pair */
+	shown(5, t, 77, 2, SIDE_CLIENT, HELLOS_LOCAL, MINE);
+	a = hidden(5, false, 0x0304);
+	talk(&a);
+	assert_true(is_shown_as(&a, t, 447));
+	app_free(&a);
+	end_wire();
+}
+
+/* The socket says :8443, the wire only ever :443. */
+static void test_redirect_shows_the_wires_tuple(void **state)
+{
+	struct tuple t = ends(1, 1029, 2, 8080);
+	struct app a;
+
+	(void)state;
+	begin_wire();
+	shown(5, t, OWN_NETNS, 2, SIDE_SERVER, HELLOS_NONE, 0);
+	a = opened(5, true); /* 10.0.0.2:443 <- 10.0.0.1:1029 */
+	talk(&a);
+	assert_true(is_shown_as(&a, t, 8084));
+	assert_int_equal(lane.by[EVIDENCE_SOCKET], 1);
+	app_free(&a);
+	end_wire();
+	/* nothing in common: the random is not this socket's */
+	begin_wire();
+	shown(5, ends(7, 7, 8, 8), OWN_NETNS, 2, SIDE_SERVER, HELLOS_NONE, 0);
+	a = opened(5, true);
+	talk(&a);
+	assert_true(forged(5) == 0 && lane.sum.unverified == 1500);
+	app_free(&a);
+	end_wire();
+}
+
+/* One user's proxy and server: both tuples end in a socket of that user. The descriptors tell. */
+static void test_proxy_of_the_same_user(void **state)
+{
+	struct tuple outside = ends(1, 5005, 2, 443), inside = ends(2, 6006, 3, 8443);
+	struct app a;
+
+	(void)state;
+	begin_wire();
+	shown(5, outside, OWN_NETNS, 2, SIDE_SERVER, HELLOS_LOCAL, MINE);
+	shown(5, inside, OWN_NETNS, 3, SIDE_SERVER, HELLOS_LOCAL, MINE);
+	a = hidden(5, true, 0x0304);
+	talk(&a); /* a server is the last in the row */
+	assert_true(is_shown_as(&a, inside, 8447));
+	app_free(&a);
+	end_wire();
+}
+
+/* A short connection, closed before anybody could look: its user was known when its hello passed by. */
+static void test_closed_but_seen_with_its_user(void **state)
+{
+	struct app a;
+
+	(void)state;
+	begin_wire();
+	verdict_is = HELPER_R_GONE;
+	shown(5, ends(1, 1029, 2, 443), OWN_NETNS, 2, SIDE_CLIENT, HELLOS_LOCAL, MINE);
+	a = opened(5, false);
+	talk(&a);
+	assert_true(forged(5) == 1500 && lane.by[EVIDENCE_WIRE] == 1);
+	app_free(&a);
+	end_wire();
+}
+
+/* The outer session's cleartext holds the inner one's hellos. */
+static void test_session_inside_a_session(void **state)
+{
+	static const uint8_t head[] = {0x16, 3, 1, 0, 0x80, 1, 0, 0, 0x7c, 3, 3};
+	struct tuple t = ends(1, 5005, 2, 3128);
+	uint8_t hello[128] = {0};
+	uint64_t id = 6;
+	struct app outer, a;
+
+	(void)state;
+	begin_wire();
+	shown(5, t, OWN_NETNS, 2, SIDE_CLIENT, HELLOS_LOCAL, MINE);
+	outer = hidden(5, false, 0x0304);
+	talk(&outer);
+	a = hidden(6, false, 0x0304);
+	talk(&a);
+	assert_int_equal(forged(6), 0);
+	memcpy(hello, head, sizeof(head));
+	memcpy(hello + sizeof(head), &id, 8);
+	hello[sizeof(head) + 32 + 2] = 2; /* one cipher suite */
+	wire_cleartext(&wire, hello, sizeof(hello), &conn_of(&outer)->real, fam->id, 0);
+	pass(200);
+	assert_int_equal(forged(6), 1500);
+	assert_true(is_shown_as(&a, t, 3136) && is_shown_as(&outer, t, 3132));
+	assert_int_equal(lane.by[EVIDENCE_INNER], 1);
+	app_free(&a);
+	app_free(&outer);
+	end_wire();
+}
+
+static void test_renegotiation_without_addresses(void **state)
+{
+	(void)state;
+	for (unsigned version = 0x0303; version <= 0x0304; version++) {
+		struct app a;
+		struct letter l;
+		uint64_t other = 4711;
+
+		begin_wire();
+		shown(5, ends(1, 5005, 2, 443), OWN_NETNS, 2, SIDE_CLIENT, HELLOS_LOCAL, MINE);
+		a = hidden(5, false, (uint16_t)version);
+		talk(&a);
+		for (unsigned d = 0; d < 2; d++)
+			store(&a.s->base[d], load(&a.s->rep[d]));
+		store_rel(&a.s->gen, load(&a.s->gen) + 1);
+		l = open_of(&a, 0);
+		{
+			struct rec_open o;
+
+			memcpy(&o, l.data, sizeof(o));
+			o.flags &= (uint16_t)~REC_OPEN_ADDRS;
+			o.tls_version = (uint16_t)version;
+			memcpy(o.client_random, &other, 8);
+			memcpy(l.data, &o, sizeof(o));
+		}
+		now(l);
+		turns(3);
+		assert_true(version == 0x0303 ? conn_of(&a) && conn_of(&a)->random8 == 5 : !conn_of(&a));
+		app_free(&a);
+		end_wire();
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_the_wire_alone_pairs),
+		cmocka_unit_test(test_what_was_not_on_the_wire_waits_and_is_unpaired),
+		cmocka_unit_test(test_too_much_that_waits_has_a_name),
+		cmocka_unit_test(test_somebody_elses_random_gives_nothing),
+		cmocka_unit_test(test_a_socket_of_root_is_proven_by_its_descriptor),
+		cmocka_unit_test(test_later_hellos_steal_nothing),
+		cmocka_unit_test(test_namespaces_with_the_same_addresses),
+		cmocka_unit_test(test_redirect_shows_the_wires_tuple),
+		cmocka_unit_test(test_proxy_of_the_same_user),
+		cmocka_unit_test(test_closed_but_seen_with_its_user),
+		cmocka_unit_test(test_session_inside_a_session),
+		cmocka_unit_test(test_renegotiation_without_addresses),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
