@@ -12,9 +12,9 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "helper_netns.h"
 #include "helper_wire.h"
 
-#define EVENT_BUFFER (8 << 20) /* bytes of destroy events that may wait in the kernel */
 #define DATAGRAM_MAX (HELPER_BATCH * sizeof(struct helper_event) + HELPER_PATH_MAX)
 #define REQ_MAX HELPER_OUTSTANDING_MAX
 
@@ -43,7 +43,7 @@ static int by_number(const void *a, const void *b)
 }
 
 /* In the child: keep only what serves. */
-static void __attribute__((noreturn)) run(int sock, int diag, int destroy, const char *keep_user)
+static void __attribute__((noreturn)) run(int sock, int diag, int destroy, const char *keep_user, bool netns)
 {
 	int keep[3], n = 0;
 
@@ -53,14 +53,13 @@ static void __attribute__((noreturn)) run(int sock, int diag, int destroy, const
 		keep[n++] = destroy;
 	qsort(keep, (size_t)n, sizeof(keep[0]), by_number);
 	close_others(keep, (size_t)n);
-	helper_serve(sock, diag, destroy, keep_user);
+	helper_serve(sock, diag, destroy, keep_user, netns);
 }
 
 int helper_start(struct helper *h, const char *keep_user, bool netns)
 {
 	int sv[2] = {-1, -1}, diag = -1, destroy = -1, err = -ENOMEM;
 
-	(void)netns;
 	*h = (struct helper){.fd = -1};
 	h->req = calloc(REQ_MAX, sizeof(h->req[0]));
 	h->buf = malloc(DATAGRAM_MAX);
@@ -69,7 +68,7 @@ int helper_start(struct helper *h, const char *keep_user, bool netns)
 	err = diag = sockdiag_open();
 	if (diag < 0)
 		goto out;
-	destroy = sockdiag_destroy_open(EVENT_BUFFER); /* before the fork: from now on no end is missed */
+	destroy = sockdiag_destroy_open(HELPER_EVENT_BUFFER); /* before the fork: from now on no end is missed */
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv) == -1 ||
 	    (h->pid = fork()) == -1) {
 		err = -errno;
@@ -77,7 +76,7 @@ int helper_start(struct helper *h, const char *keep_user, bool netns)
 		goto out;
 	}
 	if (h->pid == 0)
-		run(sv[1], diag, destroy, keep_user);
+		run(sv[1], diag, destroy, keep_user, netns);
 	h->fd = sv[0];
 	sv[0] = -1;
 	err = 0;
@@ -222,6 +221,74 @@ int helper_proc(struct helper *h, uint64_t cookie, const struct helper_pid *p)
 	return taken(h);
 }
 
+int helper_peer(struct helper *h, uint64_t cookie, const struct helper_pid *p, size_t n, const struct endpoint *e)
+{
+	struct helper_req *r;
+	int err = take(h, HELPER_PEER, cookie, &r);
+
+	if (err != 0)
+		return err;
+	r->n = n < HELPER_PIDS_MAX ? (uint32_t)n : HELPER_PIDS_MAX;
+	memcpy(r->p, p, r->n * sizeof(r->p[0]));
+	r->e = *e;
+	return taken(h);
+}
+
+int helper_whose(struct helper *h, uint64_t cookie, const struct endpoint *e)
+{
+	struct helper_req *r;
+	int err = take(h, HELPER_WHOSE, cookie, &r);
+
+	if (err != 0)
+		return err;
+	r->e = *e;
+	return taken(h);
+}
+
+int helper_netns_pid(struct helper *h, uint64_t cookie, int32_t pid)
+{
+	struct helper_req *r;
+	int err = take(h, HELPER_NETNS, cookie, &r);
+
+	if (err != 0)
+		return err;
+	r->op = HELPER_OP_PID;
+	r->p[0].pid = pid;
+	return taken(h);
+}
+
+int helper_netns_name(struct helper *h, uint64_t cookie, const char *name)
+{
+	struct helper_req *r;
+	int err = take(h, HELPER_NETNS, cookie, &r);
+
+	if (err != 0)
+		return err;
+	r->op = HELPER_OP_NAME;
+	if (strlen(name) <= HELPER_NAME_MAX) /* else it stays empty, and is refused as such */
+		memcpy(r->name, name, strlen(name));
+	return taken(h);
+}
+
+int helper_netns_close(struct helper *h, uint64_t netns)
+{
+	struct helper_req *r;
+	int err = take(h, HELPER_NETNS, 0, &r);
+
+	if (err != 0)
+		return err;
+	r->op = HELPER_OP_CLOSE;
+	r->e.netns = netns;
+	return taken(h);
+}
+
+/* No answer to anything that was asked? */
+static bool is_event(const struct helper_event *ev)
+{
+	return ev->type == HELPER_DESTROYED || ev->type == HELPER_OVERRUN ||
+	       (ev->type == HELPER_NETNS && ev->result == HELPER_R_GONE);
+}
+
 static void deliver(struct helper *h, struct helper_event *ev, int fd, const char *exe, helper_cb cb, void *arg)
 {
 	ev->fd = fd;
@@ -230,8 +297,14 @@ static void deliver(struct helper *h, struct helper_event *ev, int fd, const cha
 		h->destroyed++;
 	else if (ev->type == HELPER_OVERRUN)
 		h->overruns++;
-	else if (ev->last && h->outstanding > 0)
+	else if (!is_event(ev) && ev->last && h->outstanding > 0)
 		h->outstanding--;
+	if (ev->type == HELPER_CLOSED)
+		return;
+	if (ev->type == HELPER_NETNS && ev->result == HELPER_R_OK && fd == -1) { /* no number was free for it */
+		ev->result = HELPER_R_ERROR;
+		ev->err = EMFILE;
+	}
 	cb(arg, ev);
 }
 
@@ -284,7 +357,7 @@ int helper_poll(struct helper *h, unsigned max, helper_cb cb, void *arg)
 		if ((size_t)len < n)
 			continue;
 		memcpy(&ev, h->buf, n);
-		if (ev.type == HELPER_PROC && (size_t)len == n + HELPER_PATH_MAX) {
+		if (helper_has_path(ev.type) && (size_t)len == n + HELPER_PATH_MAX) {
 			h->buf[len - 1] = '\0';
 			deliver(h, &ev, -1, (const char *)h->buf + n, cb, arg);
 			total++;

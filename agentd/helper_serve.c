@@ -20,16 +20,20 @@
 #include <linux/capability.h>
 
 #include "common/priv.h"
-#include "destroylog.h"
 #include "helper_verify.h"
+#include "helper_whose.h"
 
 #ifndef CAP_CHECKPOINT_RESTORE
 #define CAP_CHECKPOINT_RESTORE 40
 #endif
 
+#define DESCRIPTORS 4096 /* that may be open */
+
 struct serve {
-	int sock, destroy;
+	int sock;
+	struct netns_set nets;
 	struct verify v;
+	struct whose whose;
 	struct helper_walk walk;
 	struct helper_queue out;
 	bool overrun; /* to be told as soon as there is room */
@@ -76,7 +80,7 @@ static int send_some(struct helper_queue *q)
 
 	while (n < q->n && n < HELPER_BATCH) {
 		struct helper_out *o = &q->out[(q->head + n) % HELPER_OUT_MAX];
-		bool alone = o->ev.fd != -1 || o->ev.type == HELPER_PROC;
+		bool alone = o->ev.fd != -1 || helper_has_path(o->ev.type);
 
 		if (alone && n > 0)
 			break;
@@ -85,7 +89,7 @@ static int send_some(struct helper_queue *q)
 			break;
 	}
 	m.msg_iovlen = n;
-	if (first->ev.type == HELPER_PROC)
+	if (helper_has_path(first->ev.type))
 		iov[m.msg_iovlen++] = (struct iovec){.iov_base = first->exe, .iov_len = sizeof(first->exe)};
 	if (first->ev.fd != -1) {
 		m.msg_control = &control;
@@ -123,11 +127,32 @@ static void flush(struct helper_queue *q)
 
 /* --- events --- */
 
-static void read_destroyed(struct serve *s)
+/* before the log knows of the end: who listened then? */
+static void destroyed(struct serve *s, struct netns *ns, const struct sockdiag_destroyed *d, uint64_t now)
+{
+	struct helper_event ev = {
+		.type = HELPER_DESTROYED,
+		.result = HELPER_R_OK,
+		.last = true,
+		.e = d->e,
+		.sock_cookie = d->cookie,
+		.fd = -1,
+	};
+
+	ev.e.netns = ns->inode;
+	netns_renew(&s->nets, ns, now);
+	destroylog_add(ns->log, &ev.e, now);
+	if (s->out.n < HELPER_OUT_EVENTS)
+		helper_reply(&s->out, &ev, NULL);
+	else
+		s->overrun = true;
+}
+
+static void read_destroyed(struct serve *s, struct netns *ns)
 {
 	for (unsigned i = 0; i < 256; i++) {
 		struct sockdiag_destroyed d[8];
-		int n = sockdiag_destroy_read(s->destroy, d, 8);
+		int n = sockdiag_destroy_read(ns->destroy, d, 8);
 		uint64_t now = now_ms();
 
 		if (n == -EAGAIN)
@@ -138,28 +163,12 @@ static void read_destroyed(struct serve *s)
 		}
 		if (n < 0 && n != -EBADMSG) { /* for good: say so once, agentd asks EXISTS from then on */
 			s->overrun = true;
-			close(s->destroy);
-			s->destroy = -1;
+			close(ns->destroy);
+			ns->destroy = -1;
 			break;
 		}
-		for (int k = 0; k < n; k++) {
-			struct helper_event ev = {
-				.type = HELPER_DESTROYED,
-				.result = HELPER_R_OK,
-				.last = true,
-				.e = d[k].e,
-				.sock_cookie = d[k].cookie,
-				.fd = -1,
-			};
-
-			/* before the log knows of the end: who listened then? */
-			listeners_renew(s->v.listeners, now);
-			destroylog_add(s->v.log, &d[k].e, now);
-			if (s->out.n < HELPER_OUT_EVENTS)
-				helper_reply(&s->out, &ev, NULL);
-			else
-				s->overrun = true;
-		}
+		for (int k = 0; k < n; k++)
+			destroyed(s, ns, &d[k], now);
 	}
 }
 
@@ -178,56 +187,25 @@ static void tell_overrun(struct serve *s)
 static void answer_exists(struct serve *s, const struct helper_req *r)
 {
 	struct helper_event ev = {.type = HELPER_EXISTS, .cookie = r->cookie, .last = true, .e = r->e, .fd = -1};
+	const struct netns *ns = netns_find(&s->nets, r->e.netns);
 	struct sockdiag_info info;
-	int err = endpoint_normalise(&ev.e) ? sockdiag_find(s->v.diag, &ev.e, &info) : -EINVAL;
+	int err = !endpoint_normalise(&ev.e) ? -EINVAL : ns == NULL ? -ENONET : sockdiag_find(ns->diag, &ev.e, &info);
 
+	if (ns != NULL)
+		ev.e.netns = ns->inode;
 	if (err == 0 && info.inode != 0) {
 		ev.result = HELPER_R_LIVE;
 		ev.sock_cookie = info.cookie;
 		ev.sock_inode = info.inode;
 	} else if (err == 0 || err == -ENOENT) {
 		ev.result = HELPER_R_GONE;
+	} else if (err == -ENONET) {
+		ev.result = HELPER_R_OTHER_NETNS;
 	} else {
 		ev.result = HELPER_R_ERROR;
 		ev.err = -err;
 	}
 	helper_reply(&s->out, &ev, NULL);
-}
-
-static void answer_proc(struct serve *s, const struct helper_req *r)
-{
-	struct helper_event ev = {
-		.type = HELPER_PROC,
-		.result = HELPER_R_OK,
-		.cookie = r->cookie,
-		.last = true,
-		.p = r->p[0],
-		.fd = -1,
-	};
-	char exe[HELPER_PATH_MAX] = "";
-	struct proc_status st;
-	int proc = proc_open(r->p[0].pid), err = proc < 0 ? proc : proc_start_time(proc, &ev.p.start_time);
-
-	if (err == 0 && r->p[0].start_time != 0 && r->p[0].start_time != ev.p.start_time)
-		err = -ESRCH;
-	if (err == 0)
-		err = proc_status(proc, &st);
-	if (err == 0) {
-		ev.uid = st.uid;
-		ev.ns_pid = st.ns_pid;
-		ev.seccomp = st.seccomp;
-		if (proc_netns(proc, &ev.netns) != 0)
-			ev.netns = 0;
-		ev.own_netns = ev.netns != 0 && ev.netns == s->v.netns;
-		if (proc_exe(proc, exe, sizeof(exe)) != 0)
-			exe[0] = '\0';
-	} else {
-		ev.result = err == -ENOENT || err == -ESRCH ? HELPER_R_NO_PROCESS : HELPER_R_ERROR;
-		ev.err = ev.result == HELPER_R_ERROR ? -err : 0;
-	}
-	if (proc >= 0)
-		close(proc);
-	helper_reply(&s->out, &ev, exe);
 }
 
 /* Room for whatever one turn may answer: all scans, and a request. */
@@ -245,6 +223,7 @@ static void begin(struct serve *s)
 
 		switch (r->type) {
 		case HELPER_VERIFY:
+		case HELPER_PEER:
 			s->blocked = !verify_begin(&s->v, r, &s->out, now_ms());
 			if (s->blocked)
 				return;
@@ -253,7 +232,13 @@ static void begin(struct serve *s)
 			answer_exists(s, r);
 			break;
 		case HELPER_PROC:
-			answer_proc(s, r);
+			whose_proc(&s->nets, r, &s->out);
+			break;
+		case HELPER_WHOSE:
+			whose_begin(&s->whose, r, &s->out);
+			break;
+		case HELPER_NETNS:
+			netns_answer(&s->nets, r, &s->out, now_ms());
 			break;
 		case HELPER_FAMILY:
 		case HELPER_ADOPT:
@@ -288,55 +273,86 @@ static void read_requests(struct serve *s)
 
 static int patience(const struct serve *s)
 {
+	uint64_t now = now_ms();
+	int scans, names;
+
 	if (!has_room(s))
 		return -1; /* agentd has to read first: POLLOUT */
-	if (s->walk.active || (s->n_req > 0 && !s->blocked) || (s->overrun && s->out.n < HELPER_OUT_EVENTS))
+	if (s->walk.active || (whose_active(&s->whose) && helper_room(&s->out, HELPER_WHOSE_MAX)) ||
+	    (s->n_req > 0 && !s->blocked) || (s->overrun && s->out.n < HELPER_OUT_EVENTS))
 		return 0;
-	return verify_wait(&s->v, now_ms());
+	scans = verify_wait(&s->v, now);
+	names = netns_wait(&s->nets, now);
+	return scans == -1 || (names != -1 && names < scans) ? names : scans;
+}
+
+/* Wait for agentd or the kernel, then read what the kernel has destroyed. Returns what is with agentd's socket. */
+static short await(struct serve *s)
+{
+	struct pollfd p[1 + HELPER_NETNS_MAX + 1];
+	bool wants = s->n_req + HELPER_BATCH <= HELPER_OUTSTANDING_MAX;
+
+	p[0] = (struct pollfd){.fd = s->sock, .events = (short)((wants ? POLLIN : 0) | (s->out.n > 0 ? POLLOUT : 0))};
+	for (unsigned i = 0; i < s->nets.n; i++)
+		p[1 + i] = (struct pollfd){.fd = s->nets.ns[i]->destroy, .events = POLLIN};
+	if (poll(p, 1 + s->nets.n, patience(s)) == -1) {
+		if (errno != EINTR)
+			_exit(1);
+		return 0;
+	}
+	for (unsigned i = 0; i < s->nets.n; i++) {
+		if (p[1 + i].revents != 0)
+			read_destroyed(s, s->nets.ns[i]);
+	}
+	return p[0].revents;
 }
 
 static void __attribute__((noreturn)) loop(struct serve *s)
 {
 	for (;;) {
-		bool wants = s->n_req + HELPER_BATCH <= HELPER_OUTSTANDING_MAX;
-		struct pollfd p[2] = {
-			{.fd = s->sock, .events = (short)((wants ? POLLIN : 0) | (s->out.n > 0 ? POLLOUT : 0))},
-			{.fd = s->destroy, .events = POLLIN},
-		};
+		short revents = await(s);
 
-		if (poll(p, 2, patience(s)) == -1) {
-			if (errno != EINTR)
-				_exit(1);
-			continue;
-		}
-		if (p[1].revents != 0)
-			read_destroyed(s);
-		if (p[0].revents & POLLIN)
+		if (revents & POLLIN)
 			read_requests(s);
-		else if (p[0].revents & (POLLHUP | POLLERR))
+		else if (revents & (POLLHUP | POLLERR))
 			_exit(0);
 		begin(s);
 		if (has_room(s))
 			verify_step(&s->v, &s->out, now_ms());
 		if (s->walk.active)
 			helper_walk_step(&s->walk, &s->out);
+		whose_step(&s->whose, &s->out);
+		netns_look(&s->nets, &s->out, now_ms());
 		tell_overrun(s);
 		flush(&s->out);
 	}
 }
 
-void helper_serve(int sock, int diag, int destroy, const char *keep_user)
+/* Other namespaces take more descriptors than a session is allowed by default. */
+static void allow_descriptors(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < DESCRIPTORS) {
+		r.rlim_cur = r.rlim_max < DESCRIPTORS ? r.rlim_max : DESCRIPTORS;
+		(void)setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
+void helper_serve(int sock, int diag, int destroy, const char *keep_user, bool netns)
 {
 	/* Why each: common/priv.h drops the rest. PTRACE: links below /proc/PID. DAC: the directories fd and
-	 * map_files are their owner's. CHECKPOINT_RESTORE: opening what lies in map_files. */
-	static const int caps[] = {CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_CHECKPOINT_RESTORE};
+	 * map_files are their owner's. CHECKPOINT_RESTORE: opening what lies in map_files.
+	 * Then for other namespaces. SYS_ADMIN: going there. NET_RAW: the packet socket. NET_ADMIN: its buffer may be
+	 * large; with the small default one, handshakes are lost as soon as there are many. */
+	static const int caps[] = {CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH, CAP_CHECKPOINT_RESTORE,
+				   CAP_SYS_ADMIN,  CAP_NET_RAW,		CAP_NET_ADMIN};
 	struct serve *s = calloc(1, sizeof(*s));
 	uint64_t seed = 0;
 
 	if (s == NULL || diag < 0 || getrandom(&seed, sizeof(seed), GRND_NONBLOCK) < 0)
 		_exit(1);
 	s->sock = s->out.sock = sock;
-	s->destroy = destroy;
 	s->overrun = destroy < 0; /* no events at all: agentd has to ask */
 	(void)prctl(PR_SET_NAME, "agentd-helper");
 	/* Ctrl-C goes to the whole foreground group; ours to end is when agentd closes the socket. */
@@ -345,8 +361,11 @@ void helper_serve(int sock, int diag, int destroy, const char *keep_user)
 	(void)signal(SIGHUP, SIG_IGN);
 	/* Little to do, but at once: a socket must be looked up while it exists. */
 	(void)setpriority(PRIO_PROCESS, 0, -10);
-	if (verify_init(&s->v, diag, seed) != 0 || helper_walk_init(&s->walk) != 0 ||
-	    priv_drop(keep_user, caps, sizeof(caps) / sizeof(caps[0])) != 0)
+	allow_descriptors();
+	s->v.nets = &s->nets;
+	whose_init(&s->whose, &s->nets);
+	if (netns_init(&s->nets, diag, destroy, seed, netns) != 0 || helper_walk_init(&s->walk) != 0 ||
+	    priv_drop(keep_user, caps, netns ? 6 : 3) != 0)
 		_exit(1);
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* after the drop, which would clear it */
 	loop(s);

@@ -1,24 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* VERIFY: compare what sock_diag says of a connection with the descriptors of its supposed processes. */
+/* VERIFY and PEER: compare what sock_diag says of a connection with the descriptors of its supposed processes. */
 #include "helper_verify.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
-
-int verify_init(struct verify *v, int diag, uint64_t seed)
-{
-	int self = proc_open(getpid()), err;
-
-	if (self < 0)
-		return self;
-	err = proc_netns(self, &v->netns);
-	close(self);
-	v->diag = diag;
-	v->log = destroylog_new(HELPER_DESTROY_LOG, seed);
-	v->listeners = listeners_new(diag);
-	return err != 0 ? err : v->log == NULL || v->listeners == NULL ? -ENOMEM : 0;
-}
 
 /* --- the end of a scan --- */
 
@@ -34,7 +20,7 @@ static void release(struct scan *s)
 static void answer(struct scan *s, struct helper_queue *q, enum helper_result result, int err)
 {
 	struct helper_event ev = {
-		.type = HELPER_VERIFY,
+		.type = (enum helper_type)s->req.type,
 		.result = result,
 		.cookie = s->req.cookie,
 		.err = err,
@@ -45,16 +31,17 @@ static void answer(struct scan *s, struct helper_queue *q, enum helper_result re
 		.fd = -1,
 	};
 
+	ev.e.netns = s->netns;
 	release(s);
 	helper_reply(q, &ev, NULL);
 }
 
-/* Found: descriptor @fd of process number @i. */
-static void found(struct verify *v, struct scan *s, struct helper_queue *q, size_t i, int fd)
+/* Found: descriptor @fd of process number @i is wanted number @k. */
+static void found(struct verify *v, struct scan *s, struct helper_queue *q, size_t i, int fd, int k)
 {
 	struct helper_event ev = {
-		.type = HELPER_VERIFY,
-		.result = s->state == SCAN_SOCKET ? HELPER_R_LIVE : HELPER_R_LISTENER,
+		.type = (enum helper_type)s->req.type,
+		.result = s->state == SCAN_LISTENER ? HELPER_R_LISTENER : HELPER_R_LIVE,
 		.cookie = s->req.cookie,
 		.last = true,
 		.e = s->req.e,
@@ -67,6 +54,10 @@ static void found(struct verify *v, struct scan *s, struct helper_queue *q, size
 	if (s->state == SCAN_SOCKET) {
 		ev.sock_cookie = s->info.cookie;
 		ev.sock_inode = s->info.inode;
+	} else if (s->state == SCAN_PEER) {
+		ev.e = s->peer[k].e;
+		ev.sock_cookie = s->peer[k].cookie;
+		ev.sock_inode = s->peer[k].inode;
 	} else {
 		size_t h = ((uint32_t)s->pid[i] * 31u + s->req.e.local_port) % VERIFY_HINTS;
 
@@ -74,19 +65,23 @@ static void found(struct verify *v, struct scan *s, struct helper_queue *q, size
 		v->hint[h].fd = fd;
 		v->hint[h].port = s->req.e.local_port;
 	}
+	ev.e.netns = s->netns;
 	release(s);
 	helper_reply(q, &ev, NULL);
 }
 
 /* --- the steps --- */
 
-static bool wanted(const struct scan *s, uint64_t inode)
+/* Which of the wanted sockets is descriptor @fd of process number @i? -1: none. */
+static int wanted(const struct scan *s, size_t i, int fd)
 {
-	for (size_t i = 0; i < s->n_want; i++) {
-		if (inode == s->want[i])
-			return true;
+	uint64_t inode = proc_socket(s->proc[i], fd);
+
+	for (size_t k = 0; k < s->n_want; k++) {
+		if (inode == s->want[k])
+			return (int)k;
 	}
-	return false;
+	return -1;
 }
 
 /* Look where it probably is. Returns true if it was there: answered. */
@@ -94,12 +89,12 @@ static bool look_first(struct verify *v, struct scan *s, struct helper_queue *q)
 {
 	for (size_t i = 0; i < s->n_proc; i++) {
 		size_t h = ((uint32_t)s->pid[i] * 31u + s->req.e.local_port) % VERIFY_HINTS;
-		int fd = s->req.fd_hint;
+		int fd = s->req.fd_hint, k;
 
 		if (s->state == SCAN_LISTENER)
 			fd = v->hint[h].pid == s->pid[i] && v->hint[h].port == s->req.e.local_port ? v->hint[h].fd : -1;
-		if (fd >= 0 && wanted(s, proc_socket(s->proc[i], fd))) {
-			found(v, s, q, i, fd);
+		if (fd >= 0 && (k = wanted(s, i, fd)) != -1) {
+			found(v, s, q, i, fd, k);
 			return true;
 		}
 	}
@@ -118,8 +113,14 @@ static void scan_from(struct scan *s, size_t i)
 /* The connection has ended, and at @at_ms it had not: who listens there? */
 static void ended(struct verify *v, struct scan *s, struct helper_queue *q, uint64_t at_ms, uint64_t now_ms)
 {
-	listeners_renew(v->listeners, now_ms);
-	s->n_want = listeners_find(v->listeners, &s->req.e, at_ms, s->want, HELPER_LISTENERS_MAX);
+	struct netns *ns = netns_find(v->nets, s->netns);
+
+	if (ns == NULL) {
+		answer(s, q, HELPER_R_OTHER_NETNS, 0);
+		return;
+	}
+	netns_renew(v->nets, ns, now_ms);
+	s->n_want = listeners_find(ns->listeners, &s->req.e, at_ms, s->want, HELPER_LISTENERS_MAX);
 	if (s->n_want == 0) {
 		answer(s, q, HELPER_R_GONE, 0);
 		return;
@@ -132,9 +133,16 @@ static void ended(struct verify *v, struct scan *s, struct helper_queue *q, uint
 /* No such socket any more: it may have been, if the log says so. */
 static void gone(struct verify *v, struct scan *s, struct helper_queue *q, uint64_t now_ms)
 {
+	const struct netns *ns = netns_find(v->nets, s->netns);
+	struct endpoint e = s->req.e;
 	uint64_t at_ms;
 
-	s->destroyed = destroylog_find(v->log, &s->req.e, &at_ms) && at_ms + HELPER_DESTROY_LOG_S * 1000u >= now_ms;
+	if (ns == NULL) { /* closed meanwhile */
+		answer(s, q, HELPER_R_OTHER_NETNS, 0);
+		return;
+	}
+	e.netns = s->netns;
+	s->destroyed = destroylog_find(ns->log, &e, &at_ms) && at_ms + HELPER_DESTROY_LOG_S * 1000u >= now_ms;
 	if (s->destroyed) {
 		ended(v, s, q, at_ms, now_ms);
 	} else if (s->due_ms == 0) { /* once: the event may be on its way */
@@ -145,52 +153,79 @@ static void gone(struct verify *v, struct scan *s, struct helper_queue *q, uint6
 	} /* else: still waiting */
 }
 
-/* Ask the kernel and decide what to look for. */
-static void decide(struct verify *v, struct scan *s, struct helper_queue *q, uint64_t now_ms)
+static void look_for_socket(struct scan *s)
 {
-	uint64_t netns = 0;
-	int err = sockdiag_find(v->diag, &s->req.e, &s->info);
-
-	if (err == 0 && s->info.inode != 0) {
-		s->want[0] = s->info.inode;
-		s->n_want = 1;
-		s->state = SCAN_SOCKET;
-		if (look_first(v, s, q))
-			return;
-	}
-	/* A descriptor of the process with an inode of ours would have proved that it is ours. What was not
-	 * found may be in the process's own network namespace, about which we know nothing. */
-	if (proc_netns(s->proc[0], &netns) == 0 && netns != v->netns)
-		answer(s, q, HELPER_R_OTHER_NETNS, 0);
-	else if (err == -ENOENT)
-		gone(v, s, q, now_ms);
-	else if (err != 0)
-		answer(s, q, HELPER_R_ERROR, -err);
-	else if (s->info.inode == 0) /* closing: it exists, so it needs no entry in the log */
-		ended(v, s, q, now_ms, now_ms);
-	else
-		scan_from(s, 0);
+	s->want[0] = s->info.inode;
+	s->n_want = 1;
+	s->state = SCAN_SOCKET;
 }
 
-bool verify_begin(struct verify *v, const struct helper_req *r, struct helper_queue *q, uint64_t now_ms)
+/* A socket of the own namespace that was handed into another one? Only where the process says that it has it. */
+static bool handed_over(struct verify *v, struct scan *s, struct helper_queue *q)
 {
-	struct scan *s = NULL;
+	const struct netns *own = netns_own(v->nets);
+	uint64_t theirs = s->netns;
 
-	for (size_t i = 0; i < HELPER_SCANS_MAX && s == NULL; i++) {
-		if (v->scan[i].state == SCAN_FREE)
-			s = &v->scan[i];
-	}
-	if (s == NULL)
+	if (theirs == own->inode || sockdiag_find(own->diag, &s->req.e, &s->info) != 0 || s->info.inode == 0)
 		return false;
-	s->req = *r;
-	s->destroyed = false;
-	s->due_ms = 0;
-	s->n_proc = 0;
-	s->fds.fd = -1;
-	if (!endpoint_normalise(&s->req.e)) {
-		answer(s, q, HELPER_R_ERROR, EINVAL);
+	look_for_socket(s);
+	s->netns = own->inode;
+	if (look_first(v, s, q))
 		return true;
+	s->netns = theirs;
+	return false;
+}
+
+/* Ask the kernel, where the process lives, and decide what to look for. */
+static void decide(struct verify *v, struct scan *s, struct helper_queue *q, uint64_t now_ms)
+{
+	const struct netns *ns = netns_find(v->nets, s->netns);
+	int err = ns == NULL ? -ENONET : sockdiag_find(ns->diag, &s->req.e, &s->info);
+
+	if ((err == -ENONET || err == -ENOENT) && handed_over(v, s, q))
+		return;
+	if (err == -ENONET) {
+		answer(s, q, HELPER_R_OTHER_NETNS, 0);
+	} else if (err == -ENOENT) {
+		gone(v, s, q, now_ms);
+	} else if (err != 0) {
+		answer(s, q, HELPER_R_ERROR, -err);
+	} else if (s->info.inode == 0) { /* closing: it exists, so it needs no entry in the log */
+		ended(v, s, q, now_ms, now_ms);
+	} else {
+		look_for_socket(s);
+		if (!look_first(v, s, q))
+			scan_from(s, 0);
 	}
+}
+
+/* PEER: list what shares the remote end; where that is none of theirs, what shares the local one. */
+static void seek_peer(struct verify *v, struct scan *s, struct helper_queue *q, bool remote)
+{
+	const struct netns *ns = netns_find(v->nets, s->netns);
+	int n = ns == NULL ? -ENONET : sockdiag_peers(ns->diag, &s->req.e, remote, s->peer, HELPER_PEERS_MAX);
+
+	if (n == 0 && remote) {
+		seek_peer(v, s, q, false);
+	} else if (n <= 0) {
+		answer(s, q,
+		       n == 0	      ? HELPER_R_GONE
+		       : n == -ENONET ? HELPER_R_OTHER_NETNS
+				      : HELPER_R_ERROR,
+		       n == -ENONET ? 0 : -n);
+	} else {
+		for (int i = 0; i < n; i++)
+			s->want[i] = s->peer[i].inode;
+		s->n_want = (size_t)n;
+		s->remote = remote;
+		s->state = SCAN_PEER;
+		scan_from(s, 0);
+	}
+}
+
+/* Open those of @r's processes that live and are who they are said to be. */
+static void open_processes(struct scan *s, const struct helper_req *r)
+{
 	for (size_t i = 0; i < r->n; i++) {
 		int proc = proc_open(r->p[i].pid);
 		uint64_t start;
@@ -208,25 +243,59 @@ bool verify_begin(struct verify *v, const struct helper_req *r, struct helper_qu
 		s->proc[s->n_proc] = proc;
 		s->pid[s->n_proc++] = r->p[i].pid;
 	}
-	if (s->n_proc == 0)
+}
+
+bool verify_begin(struct verify *v, const struct helper_req *r, struct helper_queue *q, uint64_t now_ms)
+{
+	struct scan *s = NULL;
+
+	for (size_t i = 0; i < HELPER_SCANS_MAX && s == NULL; i++) {
+		if (v->scan[i].state == SCAN_FREE)
+			s = &v->scan[i];
+	}
+	if (s == NULL)
+		return false;
+	s->req = *r;
+	s->netns = netns_own(v->nets)->inode;
+	s->destroyed = false;
+	s->due_ms = 0;
+	s->n_proc = 0;
+	s->fds.fd = -1;
+	if (!endpoint_normalise(&s->req.e)) {
+		answer(s, q, HELPER_R_ERROR, EINVAL);
+		return true;
+	}
+	open_processes(s, r);
+	if (s->n_proc == 0) {
 		answer(s, q, HELPER_R_NO_PROCESS, 0);
-	else
+	} else if (r->type == HELPER_PEER) {
+		if (r->e.netns != 0)
+			s->netns = r->e.netns;
+		seek_peer(v, s, q, true);
+	} else {
+		(void)proc_netns(s->proc[0], &s->netns); /* not allowed to know: taken for the own one */
 		decide(v, s, q, now_ms);
+	}
 	return true;
 }
 
 /* All descriptors seen, nothing found. */
 static void exhausted(struct verify *v, struct scan *s, struct helper_queue *q, uint64_t now_ms)
 {
+	const struct netns *ns = netns_find(v->nets, s->netns);
 	struct sockdiag_info again;
 	int err;
 
-	if (s->state == SCAN_LISTENER) {
+	if (s->state == SCAN_PEER && s->remote) {
+		seek_peer(v, s, q, false);
+		return;
+	}
+	if (s->state != SCAN_SOCKET) {
 		answer(s, q, HELPER_R_GONE, 0);
 		return;
 	}
 	/* it may have been closed while we were looking: that is not "somebody else's" */
-	err = sockdiag_find(v->diag, &s->req.e, &again);
+	err = ns == NULL ? -ENONET : sockdiag_find(ns->diag, &s->req.e, &again);
 	if (err == 0 && again.inode == s->info.inode)
 		answer(s, q, HELPER_R_FOREIGN, 0);
 	else if (err == 0 && again.inode == 0)
@@ -235,6 +304,8 @@ static void exhausted(struct verify *v, struct scan *s, struct helper_queue *q, 
 		answer(s, q, HELPER_R_GONE, 0);
 	else if (err == -ENOENT)
 		gone(v, s, q, now_ms);
+	else if (err == -ENONET)
+		answer(s, q, HELPER_R_OTHER_NETNS, 0);
 	else
 		answer(s, q, HELPER_R_ERROR, -err);
 }
@@ -242,11 +313,12 @@ static void exhausted(struct verify *v, struct scan *s, struct helper_queue *q, 
 static void scan_step(struct verify *v, struct scan *s, struct helper_queue *q, uint64_t now_ms)
 {
 	for (unsigned i = 0; i < HELPER_SCAN_STEP; i++) {
-		int fd;
+		int fd, k;
 
 		if (s->looked++ < HELPER_SCAN_FDS && proc_dir_next(&s->fds, &fd)) {
-			if (wanted(s, proc_socket(s->proc[s->at], fd))) {
-				found(v, s, q, s->at, fd);
+			k = wanted(s, s->at, fd);
+			if (k != -1) {
+				found(v, s, q, s->at, fd, k);
 				return;
 			}
 		} else if (s->at + 1 < s->n_proc) {
@@ -277,7 +349,7 @@ int verify_wait(const struct verify *v, uint64_t now_ms)
 	for (size_t i = 0; i < HELPER_SCANS_MAX; i++) {
 		const struct scan *s = &v->scan[i];
 
-		if (s->state == SCAN_SOCKET || s->state == SCAN_LISTENER)
+		if (s->state != SCAN_FREE && s->state != SCAN_WAIT)
 			return 0;
 		if (s->state == SCAN_WAIT) {
 			int left = s->due_ms > now_ms ? (int)(s->due_ms - now_ms) : 0;

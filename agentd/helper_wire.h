@@ -3,8 +3,8 @@
  * share: the requests, and the helper's queue of answers. Private to these files.
  *
  * A datagram to the helper holds 1 .. HELPER_BATCH struct helper_req. One to agentd holds
- * 1 .. HELPER_BATCH struct helper_event without descriptor or path; or one of ADOPT with its
- * descriptor; or one of PROC followed by HELPER_PATH_MAX bytes of path. Both ends are one program, so
+ * 1 .. HELPER_BATCH struct helper_event without descriptor or path; or one of ADOPT or NETNS with its
+ * descriptor; or one of PROC or WHOSE followed by HELPER_PATH_MAX bytes of path. Both ends are one program, so
  * the structs travel as they are. */
 #ifndef TLSTAP_HELPER_WIRE_H
 #define TLSTAP_HELPER_WIRE_H
@@ -21,22 +21,37 @@
 #define HELPER_WALK_STEP 1	/* processes per turn of a walk through /proc: a VERIFY waits no longer than that */
 #define HELPER_ADOPT_MAX 4096	/* distinct mappings that a predecessor may have left */
 #define HELPER_LISTENERS_MAX 64 /* listening sockets of one port that are compared */
+#define HELPER_PEERS_MAX 64	/* connections that share an end with one that was seen on the wire */
+#define HELPER_WHOSE_MAX 64	/* WHOSE requests that wait for a pass through all processes, or are in it */
 #define HELPER_WAIT_MS 10	/* a socket just gone: how long to wait for the word of its destruction */
 #define HELPER_MAP_NAME "/memfd:tlstap"
+
+/* What a request of type HELPER_NETNS wants. */
+enum helper_op { HELPER_OP_PID = 1, HELPER_OP_NAME, HELPER_OP_CLOSE };
 
 struct helper_req {
 	uint64_t cookie;
 	uint32_t type; /* enum helper_type */
 	uint32_t n;    /* of p or id */
 	int32_t fd_hint;
-	uint32_t pad;
+	uint32_t op; /* NETNS: enum helper_op */
 	struct endpoint e;
 	struct helper_id file; /* VERIFY: p[0] must map it; inode 0: it is known to */
 	union {
 		struct helper_pid p[HELPER_PIDS_MAX];
 		struct helper_id id[HELPER_IDS_MAX];
+		char name[HELPER_NAME_MAX + 1];
 	};
 };
+
+/* Answer to HELPER_OP_CLOSE: helper.c counts it and keeps it to itself. */
+#define HELPER_CLOSED ((enum helper_type)(HELPER_OVERRUN + 1))
+
+/* Does an answer of this type bring a path? */
+static inline bool helper_has_path(enum helper_type t)
+{
+	return t == HELPER_PROC || t == HELPER_WHOSE;
+}
 
 /* An answer that waits to be sent. */
 struct helper_out {
@@ -78,7 +93,8 @@ bool helper_maps(int proc, const struct helper_id *file, uint64_t memfd_dev);
 /* Go on for a bounded time. Stops early when @q is full. */
 void helper_walk_step(struct helper_walk *w, struct helper_queue *q);
 
-/* The helper process: serve @sock until it closes. @destroy: sockdiag_destroy_open() or -1. */
-void helper_serve(int sock, int diag, int destroy, const char *keep_user) __attribute__((noreturn));
+/* The helper process: serve @sock until it closes. @destroy: sockdiag_destroy_open() or -1. @netns: as in
+ * helper_start(). */
+void helper_serve(int sock, int diag, int destroy, const char *keep_user, bool netns) __attribute__((noreturn));
 
 #endif

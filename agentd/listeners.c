@@ -46,7 +46,7 @@ static uint64_t clock_us(void)
 	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }
 
-void listeners_renew(struct listeners *l, uint64_t now_ms)
+void listeners_renew(struct listeners *l, uint64_t now_ms, unsigned shares)
 {
 	uint64_t start_us, cost_ms;
 	size_t old = 0;
@@ -73,7 +73,7 @@ void listeners_renew(struct listeners *l, uint64_t now_ms)
 		memcpy(l->cur, l->fresh, l->n * sizeof(l->cur[0]));
 		memcpy(l->since_ms, l->fresh_ms, l->n * sizeof(l->since_ms[0]));
 	}
-	cost_ms = (clock_us() - start_us) * COST_PART / 1000;
+	cost_ms = (clock_us() - start_us) * COST_PART * shares / 1000;
 	l->next_ms = now_ms + (cost_ms > LISTENERS_FRESH_MS ? cost_ms : LISTENERS_FRESH_MS);
 }
 

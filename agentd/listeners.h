@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* listeners.h - which sockets listen, and since when at the latest.
  *
- * A snapshot that is renewed when it is asked for, but seldom: a renewal costs at most one part in
+ * A snapshot that is renewed when it is asked for, but seldom: a renewals cost at most one part in
  * fifty of the time. Why "since when": a connection that has ended may be ascribed to the owner of a
  * listening socket only if that socket was there before the end, else anybody could bind a port that
  * has become free and claim what was said on it. Used by the helper only. */
@@ -22,8 +22,8 @@ struct listeners;
 struct listeners *listeners_new(int diag);
 void listeners_free(struct listeners **l);
 
-/* Renew the snapshot if it is old. */
-void listeners_renew(struct listeners *l, uint64_t now_ms);
+/* Renew the snapshot if it is old. @shares: how many of these, for as many namespaces, share the time. */
+void listeners_renew(struct listeners *l, uint64_t now_ms, unsigned shares);
 
 /* Inodes of the sockets that accept connections to @e's local end and have done so at @at_ms.
  * Returns how many are in @ret, at most @max. */

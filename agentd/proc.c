@@ -3,6 +3,7 @@
 #include "proc.h"
 
 #include <assert.h>
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -70,12 +71,20 @@ bool proc_parse_stat(const char *buf, size_t len, uint64_t *ret_start)
 void proc_parse_status(const char *line, struct proc_status *s)
 {
 	const char *end = line + strlen(line), *p;
+	uint32_t id[4];
 	uint64_t v;
 
 	if (strncmp(line, "Uid:\t", 5) == 0) {
-		p = line + 5;
-		if (number(&p, end, 10, &v) && v <= UINT32_MAX)
-			s->uid = (uint32_t)v;
+		for (unsigned i = 0; i < 4; i++) { /* real, effective, saved, file system's */
+			p = i == 0 ? line + 5 : p + 1;
+			if (p >= end || !number(&p, end, 10, &v) || v > UINT32_MAX)
+				return;
+			id[i] = (uint32_t)v;
+			if (i < 3 && *p != '\t')
+				return;
+		}
+		s->uid = id[0];
+		s->fsuid = id[3];
 	} else if (strncmp(line, "NSpid:\t", 7) == 0) {
 		p = strrchr(line, '\t') + 1;
 		if (number(&p, end, 10, &v) && v <= INT32_MAX)
@@ -189,7 +198,7 @@ uint64_t proc_socket(int proc, int fd)
 
 int proc_status(int proc, struct proc_status *ret)
 {
-	struct proc_status s = {.uid = UINT32_MAX, .ns_pid = 0, .seccomp = -1};
+	struct proc_status s = {.uid = UINT32_MAX, .fsuid = UINT32_MAX, .ns_pid = 0, .seccomp = -1};
 	struct proc_lines l;
 	const char *line;
 	size_t len;
@@ -214,6 +223,16 @@ int proc_exe(int proc, char *ret, size_t size)
 		return -errno;
 	ret[n] = '\0';
 	return 0;
+}
+
+int proc_elf_class(int proc)
+{
+	uint8_t head[EI_CLASS + 1];
+	ssize_t n = read_small(proc, "exe", (char *)head, sizeof(head));
+
+	if (n != (ssize_t)sizeof(head) || memcmp(head, ELFMAG, SELFMAG) != 0 || head[EI_CLASS] >= ELFCLASSNUM)
+		return 0;
+	return head[EI_CLASS];
 }
 
 /* --- directories --- */

@@ -3,7 +3,7 @@
  *
  * Everything goes through a descriptor of the directory /proc/PID: it stays with the process that it
  * was opened for, so a pid that is used again gives errors, never another process's data. Used by
- * the helper (helper_serve.c, helper_walk.c). Names in the results are the process's choice. */
+ * the helper (helper_*.c). Names in the results are the process's choice. */
 #ifndef TLSTAP_PROC_H
 #define TLSTAP_PROC_H
 
@@ -29,6 +29,7 @@ uint64_t proc_socket(int proc, int fd);
 
 struct proc_status {
 	uint32_t uid;	/* real */
+	uint32_t fsuid; /* of the file system: whose the sockets are that it makes */
 	int32_t ns_pid; /* in its innermost pid namespace */
 	int seccomp;	/* -1: not told */
 };
@@ -36,6 +37,9 @@ int proc_status(int proc, struct proc_status *ret);
 
 /* Target of the exe link, NUL terminated, cut if longer than @size - 1. Returns 0 or -errno. */
 int proc_exe(int proc, char *ret, size_t size);
+
+/* ELFCLASS32 or ELFCLASS64 of the program that it runs; 0: not known. */
+int proc_elf_class(int proc);
 
 /* The numbers among the names in a directory: pids of /proc, descriptors of /proc/PID/fd. */
 struct proc_dir {

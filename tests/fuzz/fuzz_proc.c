@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agentd/helper_whose.h"
 #include "agentd/proc.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
@@ -25,8 +26,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		(void)proc_parse_stat(line, len - 1, &start);
 		break;
 	case 1:
-		if (proc_parse_map(line, &m))
+		if (proc_parse_map(line, &m)) {
 			assert(m.start < m.end && m.name >= line && m.name <= line + strlen(line));
+			assert(whose_mapping(m.name) <= HELPER_WHOSE_TLS);
+		}
 		break;
 	case 2:
 		proc_parse_status(line, &s);

@@ -1,166 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The helper process asked over its socket, about real connections, processes and mappings. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
-
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-
-#include "agentd/helper.h"
-#include "agentd/proc.h"
-
-#define EVENTS_MAX 4096
-#define OTHER_UID 65534
-
-static struct helper h;
-static struct helper_event got[EVENTS_MAX];
-static char got_exe[HELPER_PATH_MAX];
-static size_t n_got;
-
-static void keep(void *arg, const struct helper_event *e)
-{
-	(void)arg;
-	if (e->exe != NULL)
-		memcpy(got_exe, e->exe, strlen(e->exe) + 1);
-	if (n_got < EVENTS_MAX)
-		got[n_got++] = *e;
-}
-
-static int start(void **state)
-{
-	(void)state;
-	n_got = 0;
-	return helper_start(&h, NULL, false);
-}
-
-static int stop(void **state)
-{
-	(void)state;
-	helper_stop(&h);
-	helper_stop(&h);
-	return 0;
-}
-
-/* Poll until the last answer to @cookie is there; returns it. */
-static const struct helper_event *await(uint64_t cookie)
-{
-	assert_int_equal(helper_flush(&h), 0);
-	for (unsigned i = 0; i < 500; i++) {
-		struct pollfd p = {.fd = helper_fd(&h), .events = POLLIN};
-
-		for (size_t k = 0; k < n_got; k++) {
-			if (got[k].type < HELPER_DESTROYED && got[k].cookie == cookie && got[k].last)
-				return &got[k];
-		}
-		(void)poll(&p, 1, 20);
-		assert_true(helper_poll(&h, 64, keep, NULL) >= 0);
-	}
-	fail_msg("no answer to %llu", (unsigned long long)cookie);
-	return NULL;
-}
-
-struct conn {
-	int listener, client, server;
-	struct endpoint ce, se;
-};
-
-static void ends_of(int fd, struct endpoint *ret)
-{
-	struct sockaddr_storage l, r;
-	socklen_t n = sizeof(l);
-
-	assert_int_equal(getsockname(fd, (void *)&l, &n), 0);
-	n = sizeof(r);
-	assert_int_equal(getpeername(fd, (void *)&r, &n), 0);
-	assert_int_equal(endpoint_set(ret, (void *)&l, (void *)&r), 0);
-}
-
-static void conn_make(struct conn *c, int family)
-{
-	struct sockaddr_in6 a6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
-	struct sockaddr_in a4 = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	struct sockaddr *a = family == AF_INET ? (void *)&a4 : (void *)&a6;
-	socklen_t n = family == AF_INET ? sizeof(a4) : sizeof(a6);
-
-	c->listener = socket(family, SOCK_STREAM, 0);
-	assert_int_equal(bind(c->listener, a, n), 0);
-	assert_int_equal(listen(c->listener, 8), 0);
-	assert_int_equal(getsockname(c->listener, a, &n), 0);
-	c->client = socket(family, SOCK_STREAM, 0);
-	assert_int_equal(connect(c->client, a, n), 0);
-	c->server = accept(c->listener, NULL, NULL);
-	assert_true(c->server >= 0);
-	ends_of(c->client, &c->ce);
-	ends_of(c->server, &c->se);
-}
-
-static struct helper_pid self(void)
-{
-	struct helper_pid p = {.pid = getpid()};
-	int proc = proc_open(p.pid);
-
-	assert_int_equal(proc_start_time(proc, &p.start_time), 0);
-	close(proc);
-	return p;
-}
-
-static struct helper_pid pid_only(pid_t pid)
-{
-	return (struct helper_pid){.pid = pid};
-}
-
-/* A child in state @wait: runs @f, says ready, then waits to be killed. */
-static pid_t child(void (*f)(void *), void *arg)
-{
-	int p[2];
-	char c;
-	pid_t pid;
-
-	assert_int_equal(pipe(p), 0);
-	pid = fork();
-	if (pid == 0) {
-		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-		f(arg);
-		(void)!write(p[1], "", 1);
-		pause();
-		_exit(0);
-	}
-	close(p[1]);
-	assert_int_equal(read(p[0], &c, 1), 1);
-	close(p[0]);
-	return pid;
-}
-
-static void reap(pid_t pid)
-{
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
-}
-
-static void close_conn(void *arg)
-{
-	struct conn *c = arg;
-
-	close(c->listener);
-	close(c->client);
-	close(c->server);
-}
+#include "helped.h"
 
 static void test_live_by_hint_and_by_scan(void **state)
 {
@@ -184,7 +24,7 @@ static void test_live_by_hint_and_by_scan(void **state)
 			assert_int_equal(e->sock_fd, c.server);
 			assert_int_equal(e->sock_pid, getpid());
 			assert_true(e->sock_inode == st.st_ino && e->sock_cookie != 0 && !e->was_destroyed);
-			assert_true(endpoint_same(&e->e, &c.se));
+			assert_true(endpoint_same_addrs(&e->e, &c.se) && e->e.netns == netns_of(getpid()));
 		}
 		close_conn(&c);
 	}
@@ -334,7 +174,7 @@ static void test_destroy_events_arrive_with_the_cookie_of_live(void **state)
 		assert_true(helper_poll(&h, 64, keep, NULL) >= 0);
 		for (size_t k = 0; k < n_got; k++)
 			seen += got[k].type == HELPER_DESTROYED && got[k].sock_cookie == cookie &&
-				endpoint_same(&got[k].e, &c.se);
+				endpoint_same_addrs(&got[k].e, &c.se) && got[k].e.netns == netns_of(getpid());
 	}
 	assert_int_equal(seen, 1);
 	assert_true(h.destroyed >= 1);
@@ -536,7 +376,8 @@ static void test_proc_answers(void **state)
 	exe[n] = '\0';
 	assert_int_equal(e->result, HELPER_R_OK);
 	assert_string_equal(got_exe, exe);
-	assert_true(e->p.start_time == p.start_time && e->uid == getuid() && e->own_netns && e->seccomp >= 0);
+	assert_true(e->p.start_time == p.start_time && e->uid == getuid() && e->fsuid == geteuid() && e->own_netns &&
+		    e->seccomp >= 0);
 	p.start_time++;
 	helper_proc(&h, 2, &p);
 	assert_int_equal(await(2)->result, HELPER_R_NO_PROCESS);

@@ -78,13 +78,17 @@ static void test_status_lines(void **state)
 	proc_parse_status("Uid:\t33\t34\t35\t36", &s);
 	proc_parse_status("NSpid:\t4711\t17\t1", &s);
 	proc_parse_status("Seccomp:\t2", &s);
-	assert_true(s.uid == 33 && s.ns_pid == 1 && s.seccomp == 2);
+	assert_true(s.uid == 33 && s.fsuid == 36 && s.ns_pid == 1 && s.seccomp == 2);
+	proc_parse_status("Uid:\t1\t2\t3", &s); /* cut */
+	proc_parse_status("Uid:\t1 2\t3\t4", &s);
+	proc_parse_status("Uid:\t1\t2\t3\t4294967296", &s);
+	proc_parse_status("Uid:\t", &s);
 	proc_parse_status("Name:\tUid:\\n", &s);
 	proc_parse_status("Uid:\t99999999999", &s);
 	proc_parse_status("Seccomp:\t7", &s);
 	proc_parse_status("Seccomp_filters:\t1", &s);
 	proc_parse_status("NSpid:\t", &s);
-	assert_true(s.uid == 33 && s.ns_pid == 1 && s.seccomp == 2);
+	assert_true(s.uid == 33 && s.fsuid == 36 && s.ns_pid == 1 && s.seccomp == 2);
 }
 
 static void test_socket_links(void **state)
@@ -142,7 +146,7 @@ static void test_own_process(void **state)
 	assert_int_equal(proc_start_time(self, &start), 0);
 	assert_true(start > 0);
 	assert_int_equal(proc_status(self, &s), 0);
-	assert_true(s.uid == getuid() && s.ns_pid == getpid() && s.seccomp >= 0);
+	assert_true(s.uid == getuid() && s.fsuid == geteuid() && s.ns_pid == getpid() && s.seccomp >= 0);
 	assert_int_equal(proc_netns(self, &netns), 0);
 	assert_int_equal(stat("/proc/self/ns/net", &st), 0);
 	assert_true(netns == st.st_ino);
@@ -262,6 +266,35 @@ static void test_long_lines_are_cut_not_split(void **state)
 	unlink(name);
 }
 
+/* /proc/PID/exe of programs of many kinds: a directory stands in for /proc/PID. */
+static void test_elf_class(void **state)
+{
+	static const struct {
+		char head[8];
+		size_t len;
+		int class;
+	} exe[] = {{"\177ELF\1", 8, 1}, {"\177ELF\2", 8, 2}, {"\177ELF\3", 8, 0},
+		   {"\177ELF\1", 4, 0}, {"#!/bin/", 8, 0},   {"", 0, 0}};
+	char name[] = "/tmp/test_proc.XXXXXX";
+	int self = proc_open(getpid()), dir, fd;
+
+	(void)state;
+	assert_int_equal(proc_elf_class(self), sizeof(void *) == 8 ? 2 : 1);
+	close(self);
+	assert_non_null(mkdtemp(name));
+	dir = open(name, O_PATH | O_DIRECTORY);
+	assert_int_equal(proc_elf_class(dir), 0);
+	for (size_t i = 0; i < sizeof(exe) / sizeof(exe[0]); i++) {
+		fd = openat(dir, "exe", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+		assert_int_equal(write(fd, exe[i].head, exe[i].len), exe[i].len);
+		close(fd);
+		assert_int_equal(proc_elf_class(dir), exe[i].class);
+	}
+	unlinkat(dir, "exe", 0);
+	close(dir);
+	rmdir(name);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -273,6 +306,7 @@ int main(void)
 		cmocka_unit_test(test_hostile_names_of_living_processes),
 		cmocka_unit_test(test_directory_lists_all_numbers),
 		cmocka_unit_test(test_long_lines_are_cut_not_split),
+		cmocka_unit_test(test_elf_class),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

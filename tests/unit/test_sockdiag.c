@@ -167,18 +167,18 @@ static void test_listener_counts_only_since_it_was_seen(void **state)
 	struct conn c;
 
 	(void)state;
-	listeners_renew(l, 1000);
+	listeners_renew(l, 1000, 1);
 	assert_true(conn_make(&c, "127.0.0.1", "127.0.0.1"));
-	listeners_renew(l, 1000 + LISTENERS_FRESH_MS / 2); /* too early: nothing happens */
+	listeners_renew(l, 1000 + LISTENERS_FRESH_MS / 2, 1); /* too early: nothing happens */
 	assert_int_equal(listeners_find(l, &c.se, UINT64_MAX, inode, 4), 0);
-	listeners_renew(l, 10000);
+	listeners_renew(l, 10000, 1);
 	assert_int_equal(listeners_find(l, &c.se, 9999, inode, 4), 0);
 	assert_int_equal(listeners_find(l, &c.se, 10000, inode, 4), 1);
 	assert_true(inode[0] == inode_of(c.listener));
-	listeners_renew(l, 20000);
+	listeners_renew(l, 20000, 1);
 	assert_int_equal(listeners_find(l, &c.se, 10000, inode, 4), 1); /* it keeps its time */
 	close(c.listener);
-	listeners_renew(l, 30000);
+	listeners_renew(l, 30000, 1);
 	assert_int_equal(listeners_find(l, &c.se, 30000, inode, 4), 0);
 	close(c.client);
 	close(c.server);
