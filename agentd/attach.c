@@ -29,6 +29,7 @@ struct guest {
 	int pidfd; /* of who connected */
 	pid_t pid;
 	uid_t uid;
+	bool waits;	 /* has asked; its namespace is being opened */
 	uint64_t number; /* in the order in which they came */
 	ev_io io;
 	ev_timer deadline;
@@ -42,13 +43,6 @@ static void dismiss(struct guest *g)
 	close(g->pidfd);
 	g->fd = -1;
 	g->attach->guests--;
-}
-
-static void on_deadline(struct ev_loop *loop, ev_timer *w, int events)
-{
-	(void)loop;
-	(void)events;
-	dismiss(w->data);
 }
 
 /* One line per user and minute: who is refused can try again as often as he likes. */
@@ -128,7 +122,55 @@ static void grant(struct guest *g)
 	lane_wake(a->lane);
 }
 
-/* Hear what @g asks for. Returns false if it has said nothing yet; else it has left. */
+static void on_deadline(struct ev_loop *loop, ev_timer *w, int events)
+{
+	struct guest *g = w->data;
+
+	(void)loop;
+	(void)events;
+	if (g->waits) {
+		g->attach->hasty++;
+		grant(g);
+	}
+	dismiss(g);
+}
+
+/* Have the namespace opened in which @g lives. Returns false if it need not or cannot wait for that. */
+static bool wait_for_netns(struct guest *g)
+{
+	struct attach *a = g->attach;
+	struct ev_loop *loop = a->lane->loop;
+
+	if (!a->netns_all)
+		return false;
+	if (helper_netns_pid(a->lane->helper, ATTACH_COOKIE | (uint64_t)g->pid, g->pid) != 0) {
+		a->hasty++;
+		return false;
+	}
+	(void)helper_flush(a->lane->helper);
+	g->waits = true;
+	ev_io_stop(loop, &g->io);
+	ev_timer_stop(loop, &g->deadline);
+	ev_timer_set(&g->deadline, ATTACH_NETNS_S, 0);
+	ev_timer_start(loop, &g->deadline);
+	return true;
+}
+
+void attach_on_netns(struct attach *a, const struct helper_event *e)
+{
+	if (!e->last || !(e->cookie & ATTACH_COOKIE))
+		return;
+	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++) {
+		struct guest *g = &a->guest[i];
+
+		if (g->fd == -1 || !g->waits || e->cookie != (ATTACH_COOKIE | (uint64_t)g->pid))
+			continue;
+		grant(g);
+		dismiss(g);
+	}
+}
+
+/* Hear what @g asks for. Returns false if it has said nothing yet, or has to wait; else it has left. */
 static bool serve(struct guest *g)
 {
 	struct attach_request req;
@@ -139,9 +181,11 @@ static bool serve(struct guest *g)
 		return false;
 	if (passed != -1)
 		close(passed); /* nobody has reason to send one */
-	if (n == (ssize_t)sizeof(req) && passed == -1 && req.magic == ATTACH_MAGIC && req.abi == ATTACH_ABI)
+	if (n == (ssize_t)sizeof(req) && passed == -1 && req.magic == ATTACH_MAGIC && req.abi == ATTACH_ABI) {
+		if (wait_for_netns(g))
+			return false;
 		grant(g);
-	else if (n != 0)
+	} else if (n != 0)
 		g->attach->garbage++;
 	dismiss(g);
 	return true;
@@ -194,11 +238,16 @@ static struct guest *place_for(struct attach *a, uid_t uid)
 	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++)
 		if (a->guest[i].fd != -1 && a->guest[i].uid == uid && (!oldest || a->guest[i].number < oldest->number))
 			oldest = &a->guest[i];
-	if (!serve(oldest)) { /* it may have asked meanwhile */
+	if (!oldest->waits && serve(oldest)) /* it may have asked meanwhile */
+		return oldest;
+	if (oldest->waits) {
+		a->hasty++;
+		grant(oldest);
+	} else {
 		a->refused++;
 		a->dismissed++;
-		dismiss(oldest);
 	}
+	dismiss(oldest);
 	return oldest;
 }
 
@@ -231,6 +280,7 @@ static void let_in(struct attach *a, int fd, int pidfd, pid_t pid, uid_t uid)
 	g->pidfd = pidfd;
 	g->pid = pid;
 	g->uid = uid;
+	g->waits = false;
 	g->number = a->guests_ever++;
 	a->guests++;
 	ev_io_init(&g->io, on_guest, fd, EV_READ);

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* attach.h - the presence page and the socket where processes ask for a mapping. */
+/* attach.h - the presence page and the socket where processes ask for a mapping.
+ *
+ * With netns_all a process gets its mapping when its network namespace is open, so that its very first handshake is
+ * seen; or after ATTACH_NETNS_S, for it waits. */
 #ifndef TLSTAP_AGENT_ATTACH_H
 #define TLSTAP_AGENT_ATTACH_H
 
 #include <ev.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/attach.h"
@@ -12,6 +16,8 @@
 #define ATTACH_GUESTS_MAX 256			      /* processes that have connected and not yet asked */
 #define ATTACH_GUESTS_UID_MAX (ATTACH_GUESTS_MAX / 8) /* of one user but root */
 #define ATTACH_GUEST_S 0.2			      /* how long one may take to ask */
+#define ATTACH_NETNS_S 0.01			      /* how long one waits for its network namespace to be opened */
+#define ATTACH_COOKIE (1ull << 63)		      /* | process number: cookies of what is asked here */
 #define ATTACH_PAUSE_S 0.1			      /* no descriptor is free: nobody is let in for so long */
 #define ATTACH_WARN_S 60.0			      /* a user's refused processes are told of once in so long */
 #define ATTACH_WARNED 16			      /* users whose last time is remembered */
@@ -31,6 +37,7 @@ struct attach {
 	struct attach_page *page;
 	int fd;
 	uint32_t chunks;
+	bool netns_all; /* set before attach_start(): open the network namespaces of those who ask */
 	ev_io io;
 	ev_timer beat, pause;
 	struct guest *guest; /* ATTACH_GUESTS_MAX of them */
@@ -39,6 +46,7 @@ struct attach {
 	uint64_t attached, refused, garbage;
 	uint64_t dismissed; /* of refused: silent ones whose place another one needed */
 	uint64_t limited;   /* of refused: had too many mappings already */
+	uint64_t hasty;	    /* of attached: served before it was known that their namespace is open */
 	struct warned warned[ATTACH_WARNED];
 };
 
@@ -47,6 +55,10 @@ int attach_init(struct attach *a, const char *socket, char err[static ATTACH_ERR
 
 /* Serve: give processes mappings of @pool bytes in @lane. */
 void attach_start(struct attach *a, struct lane *lane, uint64_t pool);
+
+/* An answer or event of HELPER_NETNS came, and its descriptors are taken: who waits for it is served. Others' are
+ * passed over. */
+void attach_on_netns(struct attach *a, const struct helper_event *e);
 
 /* Nobody is here any more. */
 void attach_stop(struct attach *a);

@@ -7,8 +7,26 @@
 #include "agent.h"
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wshadow" /* agent.h's lane and loop */
+static int netns_pid(struct helper *h, uint64_t cookie, int32_t pid);
+#define helper_netns_pid netns_pid
 #include "agentd/attach.c"
+#undef helper_netns_pid
 #pragma GCC diagnostic pop
+
+static unsigned netns_asked;
+static uint64_t netns_cookie; /* of the last one */
+static bool netns_full;
+
+static int netns_pid(struct helper *h, uint64_t cookie, int32_t pid)
+{
+	(void)h;
+	if (netns_full)
+		return -EAGAIN;
+	assert_true(cookie == (1ull << 63 | (uint64_t)pid));
+	netns_asked++;
+	netns_cookie = cookie;
+	return 0;
+}
 
 static struct attach at;
 static int end[ATTACH_GUESTS_MAX * 2]; /* the clients' ends */
@@ -26,7 +44,8 @@ static void begin(void)
 	assert_non_null(at.guest);
 	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++)
 		at.guest[i].fd = -1;
-	ends = 0;
+	ends = netns_asked = 0;
+	netns_full = false;
 }
 
 static void finish(void)
@@ -191,6 +210,77 @@ static void test_refusals_are_told_once(void **state)
 	finish();
 }
 
+/* As lane.c hands on what the helper says. */
+static void netns_answer(uint64_t cookie, enum helper_result result, bool last)
+{
+	struct helper_event e = {.type = HELPER_NETNS, .result = result, .cookie = cookie, .last = last, .fd = -1};
+
+	attach_on_netns(&at, &e);
+}
+
+static void test_namespace_is_opened_first(void **state)
+{
+	pid_t child = fork();
+	int fd, other;
+
+	(void)state;
+	if (!child) {
+		pause();
+		_exit(0);
+	}
+	begin();
+	at.netns_all = true;
+	fd = come(child, 1000, true);
+	other = come(getpid(), 1000, true);
+	assert_true(answer_to(fd) == -1 && netns_asked == 2);
+	netns_answer(ATTACH_COOKIE | (uint64_t)child, HELPER_R_OK, false); /* the first descriptor */
+	netns_answer((uint64_t)child, HELPER_R_OK, true);		   /* asked by somebody else */
+	netns_answer(0, HELPER_R_GONE, true);				   /* an event */
+	assert_int_equal(answer_to(fd), -1);
+	netns_answer(ATTACH_COOKIE | (uint64_t)child, HELPER_R_OK, true);
+	assert_true(answer_to(fd) == 1 && answer_to(other) == -1);
+	netns_answer(netns_cookie, HELPER_R_ERROR, true); /* it cannot be had: that is no reason to refuse */
+	assert_int_equal(answer_to(other), 1);
+	netns_answer(netns_cookie, HELPER_R_LIVE, true); /* nobody waits any more */
+	assert_true(at.attached == 2 && at.hasty == 0 && at.guests == 0);
+	finish();
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+}
+
+static void test_namespace_is_not_waited_for_long(void **state)
+{
+	int fd, busy;
+
+	(void)state;
+	begin();
+	at.netns_all = true;
+	fd = come(getpid(), 1000, true);
+	for (unsigned i = 0; i < 100 && at.guests; i++)
+		ev_run(loop, EVRUN_ONCE);
+	assert_true(answer_to(fd) == 1 && at.hasty == 1);
+	netns_full = true; /* the helper has too much to do: not a moment is waited */
+	busy = come(getpid(), 1000, true);
+	assert_true(answer_to(busy) == 1 && at.hasty == 2);
+	finish();
+}
+
+/* Who waits for its namespace takes a place like others, and has its mapping when another one needs that. */
+static void test_guests_that_wait_are_bounded(void **state)
+{
+	int first;
+
+	(void)state;
+	begin();
+	at.netns_all = true;
+	first = come(getpid(), 1000, true);
+	for (unsigned i = 0; i < ATTACH_GUESTS_UID_MAX; i++)
+		(void)come(getpid(), 1000, false);
+	assert_int_equal(answer_to(first), 1);
+	assert_true(at.guests == ATTACH_GUESTS_UID_MAX && at.hasty == 1 && at.dismissed == 0);
+	finish();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -199,6 +289,9 @@ int main(void)
 		cmocka_unit_test(test_mappings_of_one_process_and_user),
 		cmocka_unit_test(test_process_that_died_meanwhile),
 		cmocka_unit_test(test_refusals_are_told_once),
+		cmocka_unit_test(test_namespace_is_opened_first),
+		cmocka_unit_test(test_namespace_is_not_waited_for_long),
+		cmocka_unit_test(test_guests_that_wait_are_bounded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
