@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "hellos_file.h"
@@ -447,7 +446,7 @@ void hellos_count(const struct hellos *h, struct hellos_count *ret)
 /* --- opening -------------------------------------------------------------------------------------- */
 
 /* What another process has written, perhaps half of it. */
-static bool is_good(const struct entry *e, uint64_t now_ns)
+static bool is_good(const struct entry *e)
 {
 	if (e->random_len < HELLO_RANDOM_MIN || e->random_len > 32 || e->server > 1 || e->n == 0 ||
 	    e->n > HELLOS_TUPLES)
@@ -456,7 +455,7 @@ static bool is_good(const struct entry *e, uint64_t now_ns)
 		const struct hellos_seen *s = &e->seen[i];
 
 		if (*(const uint8_t *)&s->ended > 1 || (s->t.ver != 4 && s->t.ver != 6) || s->first_ns > s->last_ns ||
-		    s->last_ns > now_ns || s->owner[0] > HELLOS_NONE || s->owner[1] > HELLOS_NONE)
+		    s->owner[0] > HELLOS_NONE || s->owner[1] > HELLOS_NONE)
 			return false;
 	}
 	return true;
@@ -473,21 +472,17 @@ static int by_age(const void *a, const void *b, void *hellos)
 static int adopt(struct hellos *h)
 {
 	struct table *t = h->table;
-	struct timespec ts;
 	uint32_t *ids, n = 0;
-	uint64_t now_ns;
 
 	if (t->high > t->head.count || !hellos_file_back(&h->file, sizeof(*t) + t->high * sizeof(t->entry[0])))
 		t->high = 0;
 	if (t->high == 0)
 		return 0;
-	(void)clock_gettime(CLOCK_BOOTTIME, &ts);
-	now_ns = (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 	ids = calloc(t->high, sizeof(*ids));
 	if (ids == NULL)
 		return -ENOMEM;
 	for (uint32_t id = 1; id <= t->high; id++)
-		if (is_good(entry(h, id), now_ns))
+		if (is_good(entry(h, id)))
 			ids[n++] = id;
 		else
 			set_free(h, id);
