@@ -152,7 +152,7 @@ void servers_missed(struct servers *s, uint32_t server, int n)
 	s->total.missed += (uint64_t)(int64_t)n;
 }
 
-static struct servers_count count(const struct sum *sum, uint64_t now_ns)
+static struct servers_count sum_count(const struct sum *sum, uint64_t now_ns)
 {
 	struct servers_count c = {.seen = sum->seen, .delivered = sum->delivered, .missed = sum->missed};
 	uint64_t epoch = now_ns / BUCKET_NS + 1;
@@ -167,12 +167,12 @@ static struct servers_count count(const struct sum *sum, uint64_t now_ns)
 
 void servers_total(const struct servers *s, uint64_t now_ns, struct servers_count *ret)
 {
-	*ret = count(&s->total, now_ns);
+	*ret = sum_count(&s->total, now_ns);
 }
 
 static void json_count(const struct sum *sum, uint64_t now_ns, FILE *to)
 {
-	struct servers_count c = count(sum, now_ns);
+	struct servers_count c = sum_count(sum, now_ns);
 
 	fprintf(to,
 		"\"seen\": %" PRIu64 ", \"delivered\": %" PRIu64 ", \"missed\": %" PRIu64 ", \"open\": %" PRIu64
@@ -245,7 +245,7 @@ void servers_text(const struct servers *s, uint64_t now_ns, unsigned max, FILE *
 	uint32_t *order = sorted(s);
 
 	for (uint32_t i = 0; order && i < s->n && i < max; i++) {
-		struct servers_count c = count(&s->server[order[i]].sum, now_ns);
+		struct servers_count c = sum_count(&s->server[order[i]].sum, now_ns);
 
 		fputs("  ", to);
 		line(&s->server[order[i]], to);
@@ -261,7 +261,7 @@ void servers_text(const struct servers *s, uint64_t now_ns, unsigned max, FILE *
 
 void servers_log(const struct servers *s, uint64_t now_ns)
 {
-	struct servers_count c = count(&s->total, now_ns);
+	struct servers_count c = sum_count(&s->total, now_ns);
 	uint32_t *order = sorted(s), named = 0, missing = 0;
 	char *text = NULL;
 	size_t len;

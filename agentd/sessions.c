@@ -309,13 +309,13 @@ void sessions_tick(struct sessions *s, uint64_t now_ns)
 	struct session *x;
 
 	s->now_ns = now_ns;
-	while ((x = due(s, SESSION_OLD, SESSIONS_OPEN_NS))) {
-		settle(s, x, now_ns);
-		session_move(&s->t, x, SESSION_DONE);
-	}
 	while ((x = due(s, SESSION_YOUNG, YOUNG_NS))) {
 		coverage_look(&s->coverage, x, number(s, x), false, now_ns);
 		session_move(&s->t, x, SESSION_OLD);
+	}
+	while ((x = due(s, SESSION_OLD, SESSIONS_OPEN_NS))) {
+		settle(s, x, now_ns);
+		session_move(&s->t, x, SESSION_DONE);
 	}
 	while ((x = due(s, SESSION_FRESH, SESSIONS_OPEN_NS))) {
 		settle_fresh(s, x, now_ns);
