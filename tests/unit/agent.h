@@ -225,7 +225,11 @@ static struct wire wire; /* silent: it shows nothing */
 static struct sink sink = {.ops = &sink_ops, .mtu = 1500};
 static struct helper fake_helper;
 static char on_any[] = "any", test_socket[] = "/test";
-static struct conf conf = {.interface = on_any, .port_shift = 4, .rotate = 800000, .keepalive = 100, .socket = test_socket};
+static struct conf conf = {.interface = on_any,
+			   .port_shift = 4,
+			   .rotate = 800000,
+			   .keepalive = 100,
+			   .socket = test_socket};
 static struct ev_loop *loop;
 
 static void agent_start(void)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fuzz_session.c - any bytes as what two agents send: everything behind TLS, up to the interface.
+/* fuzz_receiverd.c - any bytes as what two agents send: everything behind TLS, up to the interface.
  *
  * The first byte says into what pieces the input is cut, and when the other agent has its turn. After every piece the
  * equation of stream.h must hold; at the end no flow may be left. */
