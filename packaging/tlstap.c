@@ -10,19 +10,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define LIBRARY "libtlstap.so"
 #define EXIT_TAP 125
 #define EXIT_EXEC 126
 #define EXIT_MISSING 127
+#define EXIT_FINE 0
+#define EXIT_MISSED 1	/* doctor: something is missed */
+#define EXIT_NO_AGENT 2 /* doctor: no agentd answered */
+
+/* agentd's words (SESSIONS_FINE of agentd/sessions.h): a line that begins so says that nothing is missed */
+#define FINE "Nothing is missed"
 
 static const char usage[] = "usage: tlstap run [--] COMMAND [ARGUMENT]...\n"
 			    "       tlstap status [--json] [--socket PATH]\n"
+			    "       tlstap doctor [--socket PATH]\n"
 			    "       tlstap --help | --version\n"
 			    "\n"
 			    "run     runs COMMAND with its TLS traffic mirrored, if an agentd is running\n"
 			    "status  shows what agentd has taken, forged and sent\n"
+			    "doctor  names the programs of this host whose TLS is not seen in the clear, and says\n"
+			    "        why and what to do; exits 0 if there are none, 1 if there are, 2 without agentd\n"
 			    "\n"
 			    "      --json                    as JSON\n"
 			    "      --socket PATH             of another agentd than the system's\n"
@@ -124,31 +134,105 @@ static int cmd_run(char **argv)
 	return complain(errno == ENOENT ? EXIT_MISSING : EXIT_EXEC, argv[0], strerror(errno));
 }
 
-static int cmd_status(char **argv)
-{
-	char agentd[PATH_MAX], mode[] = "--status=json";
-	const char *sock = getenv("TLSTAP_SOCKET");
-	char option[] = "--socket", *args[] = {agentd, mode, NULL, NULL, NULL};
-	bool json = false;
+/* What to execute for a question to agentd. */
+struct question {
+	char agentd[PATH_MAX];
+	char *args[5];
+	bool json;
+};
 
+/* Read the options of a command that asks agentd. Returns 0 or an exit code, having complained. */
+static int prepare(char **argv, bool json_allowed, struct question *q)
+{
+	static char option[] = "--socket";
+	char *sock = getenv("TLSTAP_SOCKET");
+
+	memset(q, 0, sizeof(*q));
 	for (; *argv; argv++) {
-		if (strcmp(*argv, "--json") == 0)
-			json = true;
+		if (json_allowed && strcmp(*argv, "--json") == 0)
+			q->json = true;
 		else if (strcmp(*argv, "--socket") == 0 && argv[1])
 			sock = *++argv;
 		else
 			return complain(EXIT_TAP, *argv, "no such option, or a value is missing (see tlstap --help)");
 	}
-	if (!json)
-		mode[strlen("--status")] = '\0';
-	if (sock && *sock) {
-		args[2] = option;
-		args[3] = strdup(sock);
-	}
-	if (!find("../agentd/agentd", TLSTAP_SBINDIR "/agentd", agentd))
+	if (!find("../agentd/agentd", TLSTAP_SBINDIR "/agentd", q->agentd))
 		return complain(EXIT_TAP, "agentd", "not found");
-	execv(agentd, args);
-	return complain(EXIT_EXEC, agentd, strerror(errno));
+	q->args[0] = q->agentd;
+	if (sock && *sock) {
+		q->args[2] = option;
+		q->args[3] = sock;
+	}
+	return 0;
+}
+
+static int cmd_status(char **argv)
+{
+	char text[] = "--status", json[] = "--status=json";
+	struct question q;
+	int r = prepare(argv, true, &q);
+
+	if (r)
+		return r;
+	q.args[1] = q.json ? json : text;
+	execv(q.agentd, q.args);
+	return complain(EXIT_EXEC, q.agentd, strerror(errno));
+}
+
+/* Run @q with its output in a pipe. Returns the pipe, or NULL, having complained. */
+static FILE *start(const struct question *q, pid_t *ret)
+{
+	FILE *from = NULL;
+	int fd[2];
+
+	if (pipe(fd) == 0) {
+		*ret = fork();
+		if (*ret == 0) {
+			dup2(fd[1], STDOUT_FILENO);
+			close(fd[0]);
+			close(fd[1]);
+			execv(q->agentd, q->args);
+			_exit(complain(EXIT_EXEC, q->agentd, strerror(errno)));
+		}
+		close(fd[1]);
+		if (*ret > 0)
+			from = fdopen(fd[0], "r");
+	}
+	if (!from)
+		complain(EXIT_TAP, "doctor", strerror(errno));
+	return from;
+}
+
+static int cmd_doctor(char **argv)
+{
+	char mode[] = "--status=doctor", *line = NULL;
+	bool fine = false, answered = false;
+	struct question q;
+	size_t size = 0;
+	int status = 0, r = prepare(argv, false, &q);
+	FILE *from;
+	pid_t pid;
+
+	if (r)
+		return r;
+	q.args[1] = mode;
+	from = start(&q, &pid);
+	if (!from)
+		return EXIT_TAP;
+	while (getline(&line, &size, from) > 0) {
+		answered = true;
+		fine |= strncmp(line, FINE, strlen(FINE)) == 0;
+		fputs(line, stdout);
+	}
+	free(line);
+	fclose(from);
+	while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
+		;
+	if (fflush(stdout) == EOF)
+		return complain(EXIT_TAP, "doctor", strerror(errno));
+	if (!answered || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		return EXIT_NO_AGENT;
+	return fine ? EXIT_FINE : EXIT_MISSED;
 }
 
 int main(int argc, char **argv)
@@ -161,6 +245,8 @@ int main(int argc, char **argv)
 		return cmd_run(argv + 2);
 	if (strcmp(argv[1], "status") == 0)
 		return cmd_status(argv + 2);
+	if (strcmp(argv[1], "doctor") == 0)
+		return cmd_doctor(argv + 2);
 	if (strcmp(argv[1], "--help") == 0) {
 		fputs(usage, stdout);
 		return 0;
