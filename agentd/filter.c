@@ -23,18 +23,20 @@ static bool compiles(pcap_t *p, const char *expr)
 {
 	struct bpf_program f;
 
-	if (pcap_compile(p, &f, expr, 1, PCAP_NETMASK_UNKNOWN) != 0)
-		return false;
+	if (pcap_compile(p, &f, expr, 1, PCAP_NETMASK_UNKNOWN) != 0) /* "tcp and udp" may go on with "or" */
+		return strstr(pcap_geterr(p), "rejects all") != NULL;
 	pcap_freecode(&f);
 	return true;
 }
 
-/* A word of letters, digits and what holds addresses together; or one other character. */
+/* A word of letters, digits and what holds addresses together; or an operator; or one other character. */
 static size_t word_len(const char *s)
 {
 	static const char in[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:-/\\";
 	size_t n = strspn(s, in);
 
+	if (n == 0)
+		n = strspn(s, "!=<>&|");
 	return n > 0 ? n : *s != '\0';
 }
 

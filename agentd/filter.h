@@ -9,7 +9,7 @@
 #include <pcap/pcap.h>
 #include <stddef.h>
 
-#define FILTER_ERR 400
+#define FILTER_ERR 480
 
 /* Let only packets through @p that @expr (pcap-filter(7)) matches. @p is activated.
  * Returns 0, or -EINVAL with one line in @err: libpcap's message, and the place. */
