@@ -17,6 +17,7 @@
 #include "../common/batch.h"
 
 struct ev_loop;
+struct own;
 struct sink;
 
 struct sink_count {
@@ -57,9 +58,10 @@ struct sink {
 /* Each returns a sink, or NULL with one line about what is wrong and what to do in @err. They are
  * made before privileges are dropped and need none later.
  * @loop  the lane's loop, borrowed as long as the sink lives
- * @mtu   0: choose (1500, or less if interface or receiver say so) */
+ * @mtu   0: choose (1500, or less if interface or receiver say so)
+ * @own   told of the tunnel's connections, so that nobody mirrors them; borrowed likewise; or NULL */
 #define SINK_ERR 256
-struct sink *sink_tunnel(struct ev_loop *loop, const char *host_port, uint32_t mtu, uint64_t queue,
+struct sink *sink_tunnel(struct ev_loop *loop, const char *host_port, uint32_t mtu, uint64_t queue, struct own *own,
 			 char err[static SINK_ERR]);
 struct sink *sink_iface(struct ev_loop *loop, const char *iface, uint32_t mtu, bool force, char err[static SINK_ERR]);
 struct sink *sink_file(struct ev_loop *loop, const char *path, uint32_t mtu, char err[static SINK_ERR]);

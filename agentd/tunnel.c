@@ -22,6 +22,7 @@
 #include "backlog.h"
 #include "common/local.h"
 #include "common/log.h"
+#include "common/own.h"
 #include "common/pcapng.h"
 #include "common/sock.h"
 #include "common/tls.h"
@@ -65,6 +66,8 @@ struct tunnel {
 	struct tls_ctx *ctx;
 	struct tls *tls;
 	int fd;
+	struct own *own;
+	unsigned attempts; /* connections so far */
 	struct resolve *resolve;
 	struct resolve_addr addr[RESOLVE_MAX];
 	int n_addr, i_addr;
@@ -398,6 +401,42 @@ static bool pull(struct tunnel *t)
 
 /* --- getting there --- */
 
+static void end_of(const struct sockaddr *sa, struct tuple *t, enum side side)
+{
+	const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)sa;
+	const struct sockaddr_in *four = (const struct sockaddr_in *)sa;
+
+	if (sa->sa_family == AF_INET) {
+		t->ver = 4;
+		memcpy(t->addr[side], &four->sin_addr, 4);
+		t->port[side] = ntohs(four->sin_port);
+	} else if (sa->sa_family == AF_INET6) {
+		bool mapped = IN6_IS_ADDR_V4MAPPED(&six->sin6_addr);
+
+		t->ver = mapped ? 4 : 6;
+		memcpy(t->addr[side], six->sin6_addr.s6_addr + (mapped ? 12 : 0), mapped ? 4 : 16);
+		t->port[side] = ntohs(six->sin6_port);
+	}
+}
+
+/* Say that this connection is ours, so that no agent mirrors it. Those before it stay told for a while: their packets
+ * may still wait to be captured. */
+static void tell_own(struct tunnel *t, const struct sockaddr *to)
+{
+	struct sockaddr_storage sa = {0};
+	socklen_t len = sizeof(sa);
+	struct tuple ends = {0};
+
+	if (getsockname(t->fd, (struct sockaddr *)&sa, &len) == -1)
+		return;
+	end_of((const struct sockaddr *)&sa, &ends, SIDE_CLIENT);
+	/* the peer's own word for what was named 0.0.0.0, if it has answered already */
+	len = sizeof(sa);
+	end_of(getpeername(t->fd, (struct sockaddr *)&sa, &len) == 0 ? (const struct sockaddr *)&sa : to, &ends,
+	       SIDE_SERVER);
+	own_tunnel(t->own, t->attempts++ % OWN_TUNNELS, &ends);
+}
+
 static void connect_next(struct tunnel *t)
 {
 	int fd = -EHOSTUNREACH;
@@ -410,6 +449,7 @@ static void connect_next(struct tunnel *t)
 		(void)sock_str((const struct sockaddr *)&a->sa, a->len, t->peer);
 		if (fd >= 0) {
 			t->fd = fd;
+			tell_own(t, (const struct sockaddr *)&a->sa);
 			become(t, CONNECTING);
 			watch(t, EV_WRITE);
 			return;
@@ -721,7 +761,7 @@ static const struct sink_ops ops = {
 	.free = tunnel_free,
 };
 
-struct sink *sink_tunnel(struct ev_loop *loop, const char *host_port, uint32_t mtu, uint64_t queue,
+struct sink *sink_tunnel(struct ev_loop *loop, const char *host_port, uint32_t mtu, uint64_t queue, struct own *own,
 			 char err[static SINK_ERR])
 {
 	struct tunnel *t = calloc(1, sizeof(*t));
@@ -733,6 +773,7 @@ struct sink *sink_tunnel(struct ev_loop *loop, const char *host_port, uint32_t m
 	t->s.ops = &ops;
 	t->s.mtu = mtu != 0 ? mtu : DEFAULT_MTU;
 	t->loop = loop;
+	t->own = own;
 	t->want_mtu = mtu;
 	t->fd = -1;
 	t->backoff_s = BACKOFF_MIN_S;

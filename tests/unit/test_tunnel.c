@@ -283,7 +283,7 @@ static void put(unsigned frames, size_t len)
 
 static void begin(void)
 {
-	s = sink_tunnel(loop, rx.at, 0, 1 << 22, err);
+	s = sink_tunnel(loop, rx.at, 0, 1 << 22, NULL, err);
 	assert_non_null(s);
 }
 
@@ -450,15 +450,15 @@ static void test_nobody_there(void **state)
 	s->ops->drain(s); /* nothing to wait for */
 	assert_true(s->drained);
 	s->ops->free(s);
-	s = sink_tunnel(loop, "no-such-host.invalid:3005", 0, 1 << 22, err);
+	s = sink_tunnel(loop, "no-such-host.invalid:3005", 0, 1 << 22, NULL, err);
 	assert_non_null(s);
 	put(1, 100); /* is always taken */
 	assert_true(s->n.unknown == s->n.put);
 	s->ops->describe(s, text, sizeof(text));
 	assert_non_null(strstr(text, "no-such-host.invalid"));
 	s->ops->free(s);
-	assert_null(sink_tunnel(loop, "host:port:what", 0, 1 << 22, err));
-	assert_null(sink_tunnel(loop, "host", 10, 1 << 22, err));
+	assert_null(sink_tunnel(loop, "host:port:what", 0, 1 << 22, NULL, err));
+	assert_null(sink_tunnel(loop, "host", 10, 1 << 22, NULL, err));
 }
 
 static void test_file_is_whole(void **state)
