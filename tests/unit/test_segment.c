@@ -110,6 +110,17 @@ static void check_segment(const struct wire_spec *s, unsigned i, size_t *off)
 	*off += data;
 }
 
+/* What the chain of IPv6 headers says is at @at. */
+static int header_at(const uint8_t *f, size_t at)
+{
+	size_t h = in.l3 + 40;
+	int kind = f[in.l3 + 6];
+
+	for (; h < at; h += 8u + f[h + 1] * 8u)
+		kind = f[h];
+	return h == at ? kind : -1;
+}
+
 /* Every fragment, into joined[]: no gap, no overlap, each but the last a multiple of 8. */
 static void check_fragments(const struct wire_spec *s, const struct segment_count *n)
 {
@@ -147,6 +158,7 @@ static void check_fragments(const struct wire_spec *s, const struct segment_coun
 			head = in.part + 8;
 			assert_int_equal(wire_get16(ip + 4), len - in.l3 - 40);
 			assert_memory_equal(ip + 7, in.b + in.l3 + 7, 33);
+			assert_int_equal(header_at(f, in.part), 44);
 			assert_int_equal(h[1] | (h[3] & 6), 0);
 			assert_int_equal(h[0], s->ext & EXT_DEST && !s->fragment ? 60 : s->proto);
 			off = wire_get16(h + 2) & 0xfff8;
@@ -225,6 +237,7 @@ static void test_all_flags_at_all_mtus(void **state)
 			s.data = mtus[m] > 9000 ? mtus[m] - 54 : 3 * mtus[m];
 			check(&s, mtus[m]);
 			s.ver = 10 - s.ver;
+			s.urgent = (uint16_t)(mtus[m] - (s.ver == 4 ? 52 : 72)); /* where the first segment ends */
 			check(&s, mtus[m]);
 		}
 }
@@ -283,7 +296,8 @@ static void draw(struct rnd *r, struct wire_spec *s)
 	if (s->data > room)
 		s->data = room;
 	if (s->fragment) {
-		s->frag_off = (uint16_t)(rnd_below(r, (uint32_t)(65535 - 8 - s->data)) & ~7u);
+		if (rnd_below(r, 3))
+			s->frag_off = (uint16_t)(rnd_below(r, (uint32_t)(65535 - 8 - s->data)) & ~7u);
 		if (s->more)
 			s->data = (s->data + 7) & ~(size_t)7;
 		/* a fragment that says 0 and no more is, in IPv4, a packet */
@@ -397,6 +411,9 @@ static void test_what_cannot_be_cut_is_refused(void **state)
 	assert_int_equal(put(in.b, 13, 1500, &n), -EMSGSIZE);
 	assert_int_equal(put(in.b, SEGMENT_FRAME_MAX + 1, 1500, &n), -EMSGSIZE);
 	s.proto = 17;
+	wire_build(&in, &s, 0);
+	wire_16(in.b + in.l3 + 2, 0); /* without a length, and no TCP */
+	assert_int_equal(put(in.b, in.len, 1500, &n), -EMSGSIZE);
 	s.fragment = true;
 	s.frag_off = 65528; /* reaches beyond what an offset can say */
 	wire_build(&in, &s, 0);
@@ -526,10 +543,29 @@ static void test_other_checksums_are_left_alone(void **state)
 	s.none = false;
 	s.partial = true;
 	wire_build(&in, &s, 9);
-	in.b[in.l4 + 5] += 1; /* a length beyond the packet */
+	in.b[in.l4 + 5] += 1; /* a length beyond the packet, with a checksum for that */
+	wire_16(in.b + in.l4 + 6, wire_pseudo(&in, 17, 109));
 	assert_int_equal(put(in.b, in.len, 1500, &n), 1);
 	assert_memory_equal(frame(0), in.b, in.len);
 	assert_int_equal(n.completed, 0);
+}
+
+/* RFC 768: a sum that comes out as 0 is sent as all ones. */
+static void test_a_udp_checksum_is_never_zero(void **state)
+{
+	struct wire_spec s = {.ver = 4, .proto = 17, .data = 3000};
+	struct segment_count n = {0};
+
+	(void)state;
+	for (int pieces = 1; pieces <= 3; pieces += 2) {
+		s.data = pieces == 1 ? 100 : 3000;
+		wire_build(&in, &s, 9);
+		/* adding the checksum to the data makes it 0 */
+		wire_16(in.b + in.data, wire_sum(wire_get16(in.b + in.l4 + 6), in.b + in.data, 2));
+		wire_16(in.b + in.l4 + 6, wire_pseudo(&in, 17, in.end - in.l4));
+		assert_int_equal(put(in.b, in.len, 1500, &n), pieces);
+		assert_int_equal(wire_get16(frame(0) + in.l4 + 6), 0xffff);
+	}
 }
 
 int main(int argc, char **argv)
@@ -547,6 +583,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_nothing_is_added_without_room),
 		cmocka_unit_test(test_ids_are_made_up_where_there_are_none),
 		cmocka_unit_test(test_other_checksums_are_left_alone),
+		cmocka_unit_test(test_a_udp_checksum_is_never_zero),
 	};
 	int failed;
 
