@@ -80,13 +80,20 @@ static bool is_forged(const struct sockaddr_ll *from)
 	return from->sll_halen == 6 && (memcmp(from->sll_addr, src, 6) == 0 || memcmp(from->sll_addr, dst, 6) == 0);
 }
 
+/* Kernels since 6.11 tell the protocol behind all tags, also where tags are in the packet (double ones). */
+static bool parse(const uint8_t *p, size_t len, uint16_t proto, struct hello *ret)
+{
+	return hello_parse_packet(p, len, proto, ret) ||
+	       ((proto == ETH_P_IP || proto == ETH_P_IPV6) && hello_parse_packet(p, len, ETH_P_8021Q, ret));
+}
+
 static void look(struct hello_sock *s, const uint8_t *p, size_t len, const struct sockaddr_ll *from, hello_cb cb,
 		 void *arg)
 {
 	struct hello h;
 
 	s->frames++;
-	if (is_forged(from) || !hello_parse_packet(p, len, ntohs(from->sll_protocol), &h)) {
+	if (is_forged(from) || !parse(p, len, ntohs(from->sll_protocol), &h)) {
 		s->others++;
 		return;
 	}
