@@ -229,7 +229,8 @@ static void take(struct coverage *c, struct session_end *end, enum side side, co
 		}
 		of.what = HELPER_WHOSE_UNREADABLE;
 		of.exe = "";
-	} else if (e->result != HELPER_R_OK && e->result != HELPER_R_OTHER_NETNS) {
+	} else if (e->result != HELPER_R_OK && e->result != HELPER_R_OTHER_NETNS &&
+		   !(e->result == HELPER_R_NO_PROCESS && e->what & HELPER_WHOSE_UNREADABLE)) {
 		return; /* no such socket here, or it is nobody's */
 	}
 	if (end->found)

@@ -124,7 +124,7 @@ struct miss_ref misses_find(struct misses *m, const struct helper_event *e, enum
 			    .uid = e->uid,
 			    .side = (uint8_t)side,
 			    .why = (uint8_t)why,
-			    .no_user = !*exe && !e->p.pid,
+			    .no_user = !*exe && !e->p.pid && e->result != HELPER_R_NO_PROCESS,
 			    .last_ns = now_ns};
 	(void)snprintf(to->exe, sizeof(to->exe), "%s", exe);
 	return (struct miss_ref){(uint32_t)(to - m->miss), m->gen};

@@ -143,9 +143,9 @@ static void settle_fresh(struct sessions *s, struct session *x, uint64_t now_ns)
 {
 	if (x->counted)
 		return;
-	if (x->delivered)
+	if (x->delivered && x->seen_n)
 		count(s, x, 0, now_ns);
-	else
+	else if (!x->delivered)
 		s->unanswered++;
 }
 
@@ -180,6 +180,17 @@ static void make_room(struct sessions *s, uint64_t now_ns)
 		x = session_first(&s->t, order[i]);
 	s->evicted += x->list != SESSION_GONE;
 	forget(s, x, now_ns);
+}
+
+static struct session *begin(struct sessions *s, const uint8_t *random, size_t len, uint64_t now_ns)
+{
+	struct session *x;
+
+	make_room(s, now_ns);
+	x = session_new(&s->t, random, len);
+	x->born_ns = now_ns;
+	x->server = SERVERS_NONE;
+	return x;
 }
 
 static bool same_random(const struct session *x, const struct hello *h)
@@ -217,10 +228,7 @@ static void client_hello(struct sessions *s, const struct hello *h, uint64_t net
 		learn(x, h);
 		return;
 	}
-	make_room(s, now_ns);
-	x = session_new(&s->t, h->random, h->random_len);
-	x->born_ns = now_ns;
-	x->server = SERVERS_NONE;
+	x = begin(s, h->random, h->random_len, now_ns);
 	learn(x, h);
 	(void)session_link(&s->t, x, &h->t, netns);
 }
@@ -263,9 +271,10 @@ void sessions_delivered(struct sessions *s, const uint8_t client_random[32], uin
 {
 	struct session *x = session_find_random(&s->t, client_random, 32);
 
-	(void)now_ns;
-	if (!x || x->delivered)
+	if (x && x->delivered)
 		return;
+	if (!x) /* its hello is still to be read; or there is none: it was before us, or inside another session */
+		x = begin(s, client_random, 32, now_ns);
 	x->delivered = true;
 	if (!x->counted)
 		return;

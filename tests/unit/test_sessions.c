@@ -171,6 +171,16 @@ static void test_delivered_before_the_answer_was_seen(void **state)
 	sessions_tick(s, 12 * S);
 	is(s, 2, 2, 0);
 	of_nets(s, 2, 2, 0);
+	h = hello("203.0.113.1", 1002, "203.0.113.2", 443, 3, "");
+	sessions_delivered(s, h.random, 20 * S); /* even before the hello is read */
+	is(s, 2, 2, 0);
+	both(s, &h, OWN, 20 * S);
+	is(s, 3, 3, 0);
+	h = hello("203.0.113.1", 1002, "203.0.113.2", 443, 4, "");
+	sessions_delivered(s, h.random, 30 * S); /* one that began before we did */
+	sessions_tick(s, 50 * S);
+	is(s, 3, 3, 0);
+	assert_int_equal(s->unanswered, 0);
 	sessions_free(&s);
 }
 
@@ -485,6 +495,7 @@ static void test_reasons(void **state)
 		{HELPER_WHOSE_TAP | HELPER_WHOSE_TLS | HELPER_WHOSE_ATTACHED, true, HELPER_R_OK, "past_tap"},
 		{HELPER_WHOSE_32BIT, false, HELPER_R_OK, "32bit"},
 		{HELPER_WHOSE_UNREADABLE, false, HELPER_R_OK, "unreadable"},
+		{HELPER_WHOSE_UNREADABLE, false, HELPER_R_NO_PROCESS, "unreadable"},
 		{0, false, HELPER_R_OTHER_NETNS, "netns"},
 	};
 
