@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -18,6 +19,7 @@
 #include "common/log.h"
 #include "common/sock.h"
 #include "family.h"
+#include "wire.h"
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77 /* Linux 6.5 */
@@ -77,6 +79,19 @@ static bool has_died(const struct guest *g)
 	return poll(&p, 1, 0) != 0;
 }
 
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71 /* Linux 5.14 */
+#endif
+
+/* The kernel's name of the network namespace where the other end of @fd was made; 0: it does not say. */
+static uint64_t peer_netns(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+
+	return getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 ? cookie : 0;
+}
+
 static int make_family(struct guest *g, struct family **ret)
 {
 	struct attach *a = g->attach;
@@ -90,6 +105,8 @@ static int make_family(struct guest *g, struct family **ret)
 	if (err)
 		return err;
 	(*ret)->uid = g->uid;
+	if (a->lane->wire && peer_netns(g->fd) && peer_netns(g->fd) == peer_netns(a->fd))
+		(*ret)->netns = a->lane->wire->own_netns; /* known even if the process is gone before it is looked at */
 	if (!has_died(g)) /* then the family's descriptor, opened later by number, is of the same process */
 		return 0;
 	family_drop(*ret);

@@ -24,9 +24,10 @@
 #include "status.h"
 #include "wire.h"
 
-#define SETTLE_S 2.0 /* how long SIGTERM waits for connections that are being paired */
-#define DRAIN_S 5.0  /* and then for the sink */
-#define BEAT_S 1.0   /* how often other daemons of this host are told what is ours */
+#define SETTLE_S 2.0	  /* how long SIGTERM waits for connections that are being paired */
+#define DRAIN_S 5.0	  /* and then for the sink */
+#define READER_NICE (-10) /* of the thread that reads handshakes: it inherits what we are when it starts */
+#define BEAT_S 1.0	  /* how often other daemons of this host are told what is ours */
 
 struct agent {
 	struct conf conf;
@@ -45,6 +46,7 @@ struct agent {
 	ev_signal term, intr, hup;
 	ev_timer watch;
 	bool stopping, draining;
+	int nice;	     /* as we were started */
 	uint64_t settled_at; /* sweeps after which all that was written has been read */
 	double stop_at, beat_at;
 };
@@ -255,15 +257,19 @@ static int open_all(struct agent *a, char err[static WIRE_ERR])
 	return status_init(&a->status, c->socket, err);
 }
 
-static void start(struct agent *a)
+static int start(struct agent *a)
 {
 	struct lane *l = &a->lane;
+	int ret;
 
 	watch(a);
 	if (a->conf.interface) {
 		l->wire = &a->wire;
 		l->attach = &a->attach;
-		wire_start(&a->wire, l);
+		ret = wire_start(&a->wire, l);
+		(void)setpriority(PRIO_PROCESS, 0, a->nice);
+		if (ret)
+			return ret;
 		/* the mappings of a predecessor before new processes come */
 		(void)helper_adopt(&a->helper, 0);
 		(void)helper_flush(&a->helper);
@@ -274,6 +280,7 @@ static void start(struct agent *a)
 		capture_start(a->capture, l);
 	}
 	status_start(&a->status, l, a->conf.interface ? &a->attach : NULL);
+	return 0;
 }
 
 static int run(struct agent *a)
@@ -287,6 +294,9 @@ static int run(struct agent *a)
 		log_error("main", "%s", err);
 		return 1;
 	}
+	a->nice = getpriority(PRIO_PROCESS, 0);
+	if (a->conf.interface)
+		(void)setpriority(PRIO_PROCESS, 0, READER_NICE);
 	ret = priv_drop(user_of(&a->conf), NULL, 0);
 	if (ret) {
 		log_error_errno("main", -ret, "cannot become user %s (see --user)", user_of(&a->conf));
@@ -297,7 +307,11 @@ static int run(struct agent *a)
 		log_error_errno("lane", -ret, "cannot start");
 		return 1;
 	}
-	start(a);
+	ret = start(a);
+	if (ret) {
+		log_error_errno("main", -ret, "cannot start a thread");
+		return 1;
+	}
 	log_info("main", "agentd %s serves %s", TLSTAP_VERSION, a->conf.socket);
 	ev_run(a->loop, 0);
 	status_stop(&a->status);

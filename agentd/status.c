@@ -61,10 +61,10 @@ static void capture_json(struct lane *l, FILE *to)
 
 static void wire_json(struct lane *l, FILE *to)
 {
-	const struct wire *w = l->wire;
+	struct wire *w = l->wire;
 	struct hellos_count n;
 
-	hellos_count(w->table, &n);
+	wire_count(w, &n);
 	fprintf(to,
 		", \"wire\": {\"hellos\": %" PRIu64 ", \"drops\": %" PRIu64
 		", \"namespaces\": %u, \"randoms\": %" PRIu64 ", \"crowded\": %" PRIu64 ", \"evicted\": %" PRIu64 "}",
@@ -90,10 +90,10 @@ static void capture_text(struct lane *l, FILE *to)
 
 static void wire_text(struct lane *l, FILE *to)
 {
-	const struct wire *w = l->wire;
+	struct wire *w = l->wire;
 	struct hellos_count n;
 
-	hellos_count(w->table, &n);
+	wire_count(w, &n);
 	fprintf(to,
 		"handshakes: %" PRIu64 " hellos seen in %u namespaces, %" PRIu64 " dropped by the kernel; %" PRIu64
 		" randoms known, %" PRIu64 " crowded, %" PRIu64 " evicted\n",

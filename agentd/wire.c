@@ -7,8 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -21,6 +22,14 @@
 #define NETNS_WAIT_MS 3000	    /* for the helper, at the start */
 #define NETNS_IDLE_NS 5000000000ull /* a namespace without a tapped process is let go after so long */
 #define DROPS_LOG_NS 30000000000ull /* between two lines about lost hellos */
+
+static uint64_t monotonic_ns(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
 
 static void endpoint_of(const struct tuple *t, enum side local, uint64_t netns, struct endpoint *ret)
 {
@@ -62,20 +71,33 @@ static struct wire_ns *find_ns(const struct wire *w, uint64_t netns)
 	return NULL;
 }
 
+static void tell_sessions(struct wire *w, const struct hello *h, uint64_t netns, uint64_t now_ns)
+{
+	struct wire_news *to;
+
+	if (!w->news || h->retry)
+		return;
+	if (w->news_n == WIRE_QUEUE) {
+		w->news_lost++;
+		return;
+	}
+	to = &w->news[(w->news_head + w->news_n++) % WIRE_QUEUE];
+	to->hello = *h;
+	to->netns = netns;
+	to->now_ns = now_ns;
+}
+
 /* The client has a socket when its hello is out, the server when it has answered: a look for either comes in time but
  * for connections that are over in less than our delay. */
 static void on_hello(void *arg, const struct hello_sock *s, const struct hello *h, uint32_t ifindex)
 {
 	struct wire_ns *ns = arg;
 	struct wire *w = ns->wire;
-	uint64_t now = w->lane ? w->lane->now_ns : 0;
+	uint64_t now = monotonic_ns();
 	struct hellos_seen *seen;
 
-	if (w->own && own_is_tunnel(w->own, &h->t))
-		return;
-	if (w->sessions && !h->retry)
-		sessions_hello(w->sessions, h, s->netns, now);
 	w->hellos++;
+	tell_sessions(w, h, s->netns, now);
 	seen = hellos_add(w->table, h, s->netns, ifindex, now);
 	if (!seen)
 		return;
@@ -84,39 +106,58 @@ static void on_hello(void *arg, const struct hello_sock *s, const struct hello *
 		look_up(ns, seen, SIDE_SERVER, true);
 }
 
-static void read_ns(struct wire_ns *ns)
+static void read_all(struct wire *w)
 {
-	int n;
-
-	do
-		n = hello_sock_read(&ns->sock, READ_MAX, on_hello, ns);
-	while (n == READ_MAX);
+	for (unsigned i = 0; i < w->ns_n; i++)
+		while (hello_sock_read(&w->ns[i]->sock, READ_MAX, on_hello, w->ns[i]) == READ_MAX)
+			;
 }
 
 void wire_read(struct wire *w)
 {
-	for (unsigned i = 0; i < w->ns_n; i++)
-		read_ns(w->ns[i]);
+	pthread_mutex_lock(&w->lock);
+	read_all(w);
+	for (; w->news_n; w->news_n--) {
+		const struct wire_news *n = &w->news[w->news_head];
+
+		w->news_head = (w->news_head + 1) % WIRE_QUEUE;
+		if (!w->own || !own_is_tunnel(w->own, &n->hello.t))
+			sessions_hello(w->sessions, &n->hello, n->netns, n->now_ns);
+	}
+	pthread_mutex_unlock(&w->lock);
 }
 
-static void on_readable(struct ev_loop *loop, ev_io *io, int events)
+/* The reader: everything that waits, as soon as it is there. */
+static void *reader(void *arg)
 {
-	struct wire_ns *ns = io->data;
+	struct wire *w = arg;
+	struct pollfd p[1 + WIRE_NETNS_MAX];
+	uint64_t waked;
+	bool stop;
 
-	(void)loop;
-	(void)events;
-	lane_clock(ns->wire->lane);
-	read_ns(ns);
+	for (;;) {
+		nfds_t n = 0;
+
+		pthread_mutex_lock(&w->lock);
+		read_all(w);
+		p[n++] = (struct pollfd){.fd = w->wake, .events = POLLIN};
+		for (unsigned i = 0; i < w->ns_n; i++)
+			p[n++] = (struct pollfd){.fd = w->ns[i]->sock.fd, .events = POLLIN};
+		stop = w->stop;
+		pthread_mutex_unlock(&w->lock);
+		if (stop)
+			return NULL;
+		if (poll(p, n, -1) > 0 && p[0].revents)
+			(void)!read(w->wake, &waked, sizeof(waked));
+	}
+}
+
+static void wake_reader(struct wire *w)
+{
+	(void)!write(w->wake, &(uint64_t){1}, sizeof(uint64_t));
 }
 
 /* --- namespaces ------------------------------------------------------------------------------------ */
-
-static void watch(struct wire_ns *ns)
-{
-	ev_io_init(&ns->io, on_readable, ns->sock.fd, EV_READ);
-	ns->io.data = ns;
-	ev_io_start(ns->wire->lane->loop, &ns->io);
-}
 
 static struct wire_ns *add_ns(struct wire *w, uint64_t netns, int fd)
 {
@@ -128,11 +169,11 @@ static struct wire_ns *add_ns(struct wire *w, uint64_t netns, int fd)
 	ns->sock.fd = fd;
 	ns->sock.netns = netns;
 	ns->diag = -1;
+	ns->since_ns = monotonic_ns();
+	pthread_mutex_lock(&w->lock);
 	w->ns[w->ns_n++] = ns;
-	if (w->lane) {
-		ns->since_ns = w->lane->now_ns;
-		watch(ns);
-	}
+	pthread_mutex_unlock(&w->lock);
+	wake_reader(w);
 	return ns;
 }
 
@@ -140,14 +181,15 @@ static void drop_ns(struct wire *w, unsigned i)
 {
 	struct wire_ns *ns = w->ns[i];
 
-	if (w->lane)
-		ev_io_stop(w->lane->loop, &ns->io);
+	pthread_mutex_lock(&w->lock);
+	w->ns[i] = w->ns[--w->ns_n];
+	pthread_mutex_unlock(&w->lock);
+	wake_reader(w);
 	w->of_closed_drops += ns->sock.drops;
 	close(ns->sock.fd);
 	if (ns->diag != -1)
 		close(ns->diag);
 	free(ns);
-	w->ns[i] = w->ns[--w->ns_n];
 }
 
 void wire_on_netns(struct wire *w, const struct helper_event *e)
@@ -170,7 +212,9 @@ void wire_on_netns(struct wire *w, const struct helper_event *e)
 		return;
 	}
 	if (e->last && ns && ns->diag == -1) {
+		pthread_mutex_lock(&w->lock);
 		ns->diag = e->fd;
+		pthread_mutex_unlock(&w->lock);
 		return;
 	}
 	close(e->fd);
@@ -285,6 +329,7 @@ static void on_second(struct ev_loop *loop, ev_timer *t, int events)
 	(void)loop;
 	(void)events;
 	lane_clock(l);
+	pthread_mutex_lock(&w->lock);
 	w->drops = w->of_closed_drops;
 	w->frames = w->others = 0;
 	for (unsigned i = 0; i < w->ns_n; i++) {
@@ -293,6 +338,7 @@ static void on_second(struct ev_loop *loop, ev_timer *t, int events)
 		w->frames += w->ns[i]->sock.frames;
 		w->others += w->ns[i]->sock.others;
 	}
+	pthread_mutex_unlock(&w->lock);
 	if (w->drops != w->drops_told && l->now_ns - w->told_ns > DROPS_LOG_NS) {
 		log_warn("wire",
 			 "the kernel had no room for %llu handshake packets: some connections may stay unpaired",
@@ -344,8 +390,15 @@ int wire_open(struct wire *w, const char *socket, struct sessions *sessions, con
 	int ret;
 
 	memset(w, 0, sizeof(*w));
+	pthread_mutex_init(&w->lock, NULL);
 	w->sessions = sessions;
 	w->own = own;
+	w->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	w->news = sessions ? calloc(WIRE_QUEUE, sizeof(*w->news)) : NULL;
+	if (w->wake == -1 || (sessions && !w->news)) {
+		snprintf(err, WIRE_ERR, "out of memory");
+		return -ENOMEM;
+	}
 	if (!slash || (size_t)snprintf(path, sizeof(path), "%.*s/%s", (int)(slash - socket), socket, TABLE_FILE) >=
 			      sizeof(path)) {
 		snprintf(err, WIRE_ERR, "--socket: the path is too long");
@@ -359,24 +412,36 @@ int wire_open(struct wire *w, const char *socket, struct sessions *sessions, con
 	return ret;
 }
 
-void wire_start(struct wire *w, struct lane *l)
+int wire_start(struct wire *w, struct lane *l)
 {
+	int ret;
+
 	w->lane = l;
-	for (unsigned i = 0; i < w->ns_n; i++) {
-		w->ns[i]->since_ns = l->now_ns;
-		watch(w->ns[i]);
-	}
+	ret = pthread_create(&w->reader, NULL, reader, w);
+	if (ret)
+		return -ret;
+	w->running = true;
 	ev_timer_init(&w->second, on_second, 1, 1);
 	w->second.data = w;
 	ev_timer_start(l->loop, &w->second);
+	return 0;
 }
 
 void wire_close(struct wire *w)
 {
-	if (w->lane)
+	if (w->running) {
+		pthread_mutex_lock(&w->lock);
+		w->stop = true;
+		pthread_mutex_unlock(&w->lock);
+		wake_reader(w);
+		pthread_join(w->reader, NULL);
 		ev_timer_stop(w->lane->loop, &w->second);
+	}
 	while (w->ns_n)
 		drop_ns(w, w->ns_n - 1);
+	if (w->wake > 0)
+		close(w->wake);
+	free(w->news);
 	hellos_close(&w->table);
 	hellos_close(&w->inner);
 }
@@ -392,7 +457,9 @@ void wire_ended(struct wire *w, const struct endpoint *e)
 		memcpy(t.addr[!local], e->remote, 16);
 		t.port[local] = e->local_port;
 		t.port[!local] = e->remote_port;
+		pthread_mutex_lock(&w->lock);
 		hellos_end(w->table, &t, e->netns, w->lane->now_ns);
+		pthread_mutex_unlock(&w->lock);
 		if (w->sessions)
 			sessions_ended(w->sessions, &t, e->netns, w->lane->now_ns);
 	}
@@ -432,6 +499,7 @@ size_t wire_find(struct wire *w, const uint8_t client[32], const uint8_t server[
 
 	if (!w->table)
 		return 0;
+	pthread_mutex_lock(&w->lock);
 	for (unsigned which = 0; which < (server ? 2 : 1); which++) {
 		size_t k = hellos_find(w->table, which ? NULL : client, which ? server : NULL, s);
 
@@ -444,6 +512,7 @@ size_t wire_find(struct wire *w, const uint8_t client[32], const uint8_t server[
 		for (unsigned side = 0; ns && side < 2; side++) /* accepted only after its hello was here */
 			look_up(ns, &ret[i], (enum side)side, false);
 	}
+	pthread_mutex_unlock(&w->lock);
 	return n;
 }
 
@@ -462,7 +531,9 @@ bool wire_find_inner(struct wire *w, const uint8_t client[32], const uint8_t ser
 	return false;
 }
 
-bool wire_sees(const struct wire *w, uint64_t netns)
+void wire_count(struct wire *w, struct hellos_count *ret)
 {
-	return w->table && find_ns(w, netns);
+	pthread_mutex_lock(&w->lock);
+	hellos_count(w->table, ret);
+	pthread_mutex_unlock(&w->lock);
 }

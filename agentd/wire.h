@@ -7,11 +7,15 @@
  *   pair.c --"who showed this random?"--> wire_find()
  *
  * A hello is in its socket before the TLS library has it; so who reads these sockets first, and then finds no entry,
- * knows that there was none. Belongs to one lane. */
+ * knows that there was none.
+ *
+ * A thread of its own reads them as they come, because whose a socket is can be asked only while it lasts, and a lane may be
+ * busy for milliseconds; all it touches is behind one lock. All functions here are called by the lane's thread. */
 #ifndef TLSTAP_WIRE_H
 #define TLSTAP_WIRE_H
 
 #include <ev.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -36,11 +40,25 @@ struct wire_ns {
 	int diag;	   /* sockdiag_open() there */
 	bool asked_for;	   /* --netns NAME or PID: stays as long as that is there */
 	uint64_t since_ns; /* when it was opened */
-	ev_io io;
+};
+
+/* Hellos on their way to the sessions, which belong to the lane. */
+#define WIRE_QUEUE 8192u
+struct wire_news {
+	struct hello hello;
+	uint64_t netns, now_ns;
 };
 
 struct wire {
 	struct lane *lane;
+	pthread_mutex_t lock; /* table, ns, news, hellos */
+	pthread_t reader;
+	int wake;     /* eventfd: the reader is to look at ns and stop again */
+	bool running; /* there is a reader */
+	bool stop;
+	struct wire_news *news; /* NULL without sessions */
+	uint32_t news_head, news_n;
+	uint64_t news_lost;	   /* hellos that the sessions were not told of */
 	struct hellos *table;	   /* NULL: handshakes cannot be seen */
 	struct hellos *inner;	   /* seen in cleartext: netns is the family's id, ifindex the depth */
 	struct sessions *sessions; /* NULL: not counted */
@@ -66,10 +84,10 @@ int wire_open(struct wire *w, const char *socket, struct sessions *sessions, con
  * Returns 0, or -errno with one line in @err that names the one that cannot be had. */
 int wire_open_netns(struct wire *w, struct helper *h, const struct opt_list *names, char err[static WIRE_ERR]);
 
-/* From now on hellos are read as they come. */
-void wire_start(struct wire *w, struct lane *l);
+/* From now on hellos are read as they come. Returns 0, or -errno of pthread_create(3). */
+int wire_start(struct wire *w, struct lane *l);
 
-/* Read all hellos that are there. */
+/* Read all hellos that are there: what came before this call is known after it. */
 void wire_read(struct wire *w);
 
 /* An answer to HELPER_NETNS came: takes its descriptor. */
@@ -92,8 +110,8 @@ size_t wire_find(struct wire *w, const uint8_t client[32], const uint8_t server[
 bool wire_find_inner(struct wire *w, const uint8_t client[32], const uint8_t server[32], uint64_t family,
 		     struct tuple *ret, uint32_t *ret_depth);
 
-/* Are handshakes of this namespace seen? */
-bool wire_sees(const struct wire *w, uint64_t netns);
+/* What is in the table. */
+void wire_count(struct wire *w, struct hellos_count *ret);
 
 void wire_close(struct wire *w);
 

@@ -248,6 +248,7 @@ static void agent_start(void)
 	assert_int_equal(lane_init(&lane, loop, &conf, &sink, &fake_helper), 0);
 	memset(&wire, 0, sizeof(wire));
 	wire.lane = &lane;
+	pthread_mutex_init(&wire.lock, NULL);
 	lane.wire = &wire;
 }
 
