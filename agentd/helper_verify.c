@@ -181,8 +181,9 @@ static void decide(struct verify *v, struct scan *s, struct helper_queue *q, uin
 {
 	const struct netns *ns = netns_find(v->nets, s->netns);
 	int err = ns == NULL ? -ENONET : sockdiag_find(ns->diag, &s->req.e, &s->info);
+	bool alive = err == 0 && s->info.inode != 0;
 
-	if ((err == -ENONET || err == -ENOENT) && handed_over(v, s, q))
+	if ((err == -ENONET || err == -ENOENT || err == 0) && !alive && handed_over(v, s, q))
 		return;
 	if (err == -ENONET) {
 		answer(s, q, HELPER_R_OTHER_NETNS, 0);
@@ -190,7 +191,7 @@ static void decide(struct verify *v, struct scan *s, struct helper_queue *q, uin
 		gone(v, s, q, now_ms);
 	} else if (err != 0) {
 		answer(s, q, HELPER_R_ERROR, -err);
-	} else if (s->info.inode == 0) { /* closing: it exists, so it needs no entry in the log */
+	} else if (!alive) { /* closing: it exists, so it needs no entry in the log */
 		ended(v, s, q, now_ms, now_ms);
 	} else {
 		look_for_socket(s);
