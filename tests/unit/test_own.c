@@ -300,7 +300,7 @@ static void test_files_that_are_not_ours(void **state)
 	own_close(&o);
 	assert_true(stat(other, &st) == 0 && st.st_size == 10);
 	(void)unlink(path);
-	(void)truncate(other, 0);
+	write_file(other, 0, 0600);
 	assert_int_equal(link(other, path), 0);
 	o = open_shared();
 	own_close(&o);
