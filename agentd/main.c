@@ -133,6 +133,19 @@ static void on_hup(struct ev_loop *loop, ev_signal *w, int events)
 	conf_free(&fresh);
 }
 
+/* What the receiver is to know of our losses before the sink. */
+static void tell_drops(struct agent *a)
+{
+	struct capture_count n;
+
+	a->sink->hello_drops = a->wire.drops;
+	if (!a->capture)
+		return;
+	capture_count(a->capture, &n);
+	a->sink->captured = n.seen;
+	a->sink->capture_drops = n.kernel_drops;
+}
+
 static void on_watch(struct ev_loop *loop, ev_timer *w, int events)
 {
 	struct agent *a = w->data;
@@ -143,6 +156,7 @@ static void on_watch(struct ev_loop *loop, ev_timer *w, int events)
 		lane_clock(&a->lane);
 		own_beat(a->own, a->lane.now_ns);
 		own_refresh(a->own, a->lane.now_ns);
+		tell_drops(a);
 	}
 	if (a->stopping && !a->draining &&
 	    ((a->lane.sweeps >= a->settled_at && lane_quiet(&a->lane)) || ev_now(loop) >= a->stop_at))

@@ -51,6 +51,7 @@ struct sink {
 	uint32_t mtu;	/* bytes of IP packet that it takes at most; may change with the epoch */
 	uint32_t epoch; /* counts up when the IDS behind it has lost all flows: live flows must be re-opened.
 			 * The sink (its receiver) has closed them: forge no FIN. */
+	uint64_t captured, capture_drops, hello_drops; /* of this host, to be told to the receiver; set by main.c */
 	bool drained;
 	bool failed; /* for good (a file that cannot be written any more): agentd ends, non-zero */
 };

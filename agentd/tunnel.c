@@ -674,7 +674,10 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int events)
 		struct local_msg m = {.kind = BLOCK_STATISTICS,
 				      .statistics = {.put = t->s.n.put,
 						     .unknown = t->s.n.unknown,
-						     .reconnects = t->s.n.reconnects}};
+						     .reconnects = t->s.n.reconnects,
+						     .captured = t->s.captured,
+						     .capture_drops = t->s.capture_drops,
+						     .hello_drops = t->s.hello_drops}};
 
 		(void)hand_local(t, &m);
 	}

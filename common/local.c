@@ -9,7 +9,7 @@
 #define PAD(n) (((n) + 3) & ~(size_t)3)
 
 enum { HELLO_PROTO = 1, HELLO_NONCE, HELLO_VERSION, HELLO_HOST, HELLO_MTU, HELLO_REFUSAL };
-enum { STAT_PUT = 1, STAT_UNKNOWN, STAT_RECONNECTS };
+enum { STAT_PUT = 1, STAT_UNKNOWN, STAT_RECONNECTS, STAT_CAPTURED, STAT_CAPTURE_DROPS, STAT_HELLO_DROPS };
 enum { ACK_BYTES = 1 };
 
 /* A text ends at its first NUL or at its length; what is too long is cut. */
@@ -84,6 +84,12 @@ static bool statistics_tlv(struct local_statistics *s, uint16_t type, struct cur
 		return cur_u64(v, &s->unknown);
 	case STAT_RECONNECTS:
 		return cur_u64(v, &s->reconnects);
+	case STAT_CAPTURED:
+		return cur_u64(v, &s->captured);
+	case STAT_CAPTURE_DROPS:
+		return cur_u64(v, &s->capture_drops);
+	case STAT_HELLO_DROPS:
+		return cur_u64(v, &s->hello_drops);
 	default:
 		return cur_skip(v, v->left);
 	}
@@ -184,7 +190,10 @@ size_t local_write(const struct local_msg *m, uint8_t ret[static LOCAL_BLOCK_MAX
 	case BLOCK_STATISTICS:
 		ok = ok && put_tlv(&w, STAT_PUT, &m->statistics.put, 8) &&
 		     put_tlv(&w, STAT_UNKNOWN, &m->statistics.unknown, 8) &&
-		     put_tlv(&w, STAT_RECONNECTS, &m->statistics.reconnects, 8);
+		     put_tlv(&w, STAT_RECONNECTS, &m->statistics.reconnects, 8) &&
+		     put_tlv(&w, STAT_CAPTURED, &m->statistics.captured, 8) &&
+		     put_tlv(&w, STAT_CAPTURE_DROPS, &m->statistics.capture_drops, 8) &&
+		     put_tlv(&w, STAT_HELLO_DROPS, &m->statistics.hello_drops, 8);
 		break;
 	case BLOCK_ACK:
 		ok = ok && put_tlv(&w, ACK_BYTES, &m->ack, 8);

@@ -43,9 +43,12 @@ struct local_flow {
 
 /* An agent's own account, in bytes of cleartext. */
 struct local_statistics {
-	uint64_t put;	     /* forged and given to the tunnel, since the agent started */
-	uint64_t unknown;    /* of that: lost with broken tunnels */
-	uint64_t reconnects; /* broken tunnels */
+	uint64_t put;		/* forged and given to the tunnel, since the agent started */
+	uint64_t unknown;	/* of that: lost with broken tunnels */
+	uint64_t reconnects;	/* broken tunnels */
+	uint64_t captured;	/* packets of the mirror */
+	uint64_t capture_drops; /* packets of the mirror that the agent's kernel had no room for */
+	uint64_t hello_drops;	/* handshake packets likewise: their connections may be missing */
 };
 
 struct local_msg {

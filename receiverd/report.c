@@ -148,8 +148,11 @@ static void json_agent(const struct session *s, double now, FILE *to)
 		      now - s->since, s->rate * 8, m->list.n, m->n.stream);
 	json_tally(&m->n, to);
 	if (m->has_statistics)
-		(void)fprintf(to, ",\"agent\":{\"put\":%" PRIu64 ",\"unknown\":%" PRIu64 ",\"reconnects\":%" PRIu64 "}",
-			      m->statistics.put, m->statistics.unknown, m->statistics.reconnects);
+		(void)fprintf(to,
+			      ",\"agent\":{\"put\":%" PRIu64 ",\"unknown\":%" PRIu64 ",\"reconnects\":%" PRIu64
+			      ",\"captured\":%" PRIu64 ",\"capture_drops\":%" PRIu64 ",\"hello_drops\":%" PRIu64 "}",
+			      m->statistics.put, m->statistics.unknown, m->statistics.reconnects,
+			      m->statistics.captured, m->statistics.capture_drops, m->statistics.hello_drops);
 	(void)fputc('}', to);
 }
 

@@ -62,7 +62,12 @@ static void test_hello(void **state)
 static void test_the_others(void **state)
 {
 	struct local_msg m = {.kind = BLOCK_STATISTICS,
-			      .statistics = {.put = 1ull << 40, .unknown = 2, .reconnects = 3}};
+			      .statistics = {.put = 1ull << 40,
+					     .unknown = 2,
+					     .reconnects = 3,
+					     .captured = 4,
+					     .capture_drops = 5,
+					     .hello_drops = 6}};
 	struct local_msg r = {0};
 
 	(void)state;
