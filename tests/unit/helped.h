@@ -28,6 +28,9 @@
 #include "agentd/helper.h"
 #include "agentd/proc.h"
 
+/* not every test uses all */
+#pragma GCC diagnostic ignored "-Wunused-function"
+
 #define EVENTS_MAX 4096
 #define OTHER_UID 65534
 
@@ -45,7 +48,7 @@ static void keep(void *arg, const struct helper_event *e)
 		got[n_got++] = *e;
 }
 
-static __attribute__((unused)) int start(void **state)
+static int start(void **state)
 {
 	(void)state;
 	n_got = 0;
@@ -113,7 +116,7 @@ static void conn_make(struct conn *c, int family)
 	ends_of(c->server, &c->se);
 }
 
-static __attribute__((unused)) struct helper_pid self(void)
+static struct helper_pid self(void)
 {
 	struct helper_pid p = {.pid = getpid()};
 	int proc = proc_open(p.pid);
@@ -123,7 +126,7 @@ static __attribute__((unused)) struct helper_pid self(void)
 	return p;
 }
 
-static __attribute__((unused)) uint64_t netns_of(pid_t pid)
+static uint64_t netns_of(pid_t pid)
 {
 	int proc = proc_open(pid);
 	uint64_t netns = 0;
@@ -166,13 +169,21 @@ static void reap(pid_t pid)
 	waitpid(pid, NULL, 0);
 }
 
-static __attribute__((unused)) void close_conn(void *arg)
+static void close_conn(void *arg)
 {
 	struct conn *c = arg;
 
 	close(c->listener);
 	close(c->client);
 	close(c->server);
+}
+
+static void become_nobody(void *arg)
+{
+	(void)arg;
+	if (setresgid(OTHER_UID, OTHER_UID, OTHER_UID) != 0 || setresuid(OTHER_UID, OTHER_UID, OTHER_UID) != 0)
+		_exit(1);
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* cleared by the change of user */
 }
 
 #endif

@@ -260,14 +260,6 @@ static void nothing(void *arg)
 	(void)arg;
 }
 
-static void become_nobody(void *arg)
-{
-	(void)arg;
-	if (setresgid(OTHER_UID, OTHER_UID, OTHER_UID) != 0 || setresuid(OTHER_UID, OTHER_UID, OTHER_UID) != 0)
-		_exit(1);
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* cleared by the change of user */
-}
-
 static void test_family_finds_every_process_of_a_mapping(void **state)
 {
 	int fd = memfd_make("tlstap-test", 8192, F_SEAL_SHRINK | F_SEAL_GROW);
