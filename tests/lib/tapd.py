@@ -43,7 +43,8 @@ class Tapd:
         self.socket = socket or os.path.join(folder, name, "sock")
         self.log = os.path.join(folder, f"{name}.log")
         self.daemon = Daemon([program(name, asan), "--socket", self.socket, *args], self.log, ns, env=env)
-        self.daemon.wait_for(lambda: os.path.exists(self.socket) and self.try_status() is not None)
+        # -i taps nothing: there is no socket to attach to
+        self.daemon.wait_for(lambda: ("-i" in args or os.path.exists(self.socket)) and self.try_status() is not None)
 
     @property
     def pid(self):
