@@ -2,6 +2,7 @@
 /* test_hellos.c - the pairing table: what it remembers, how long, what makes room, and what it takes from a file. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -696,8 +697,10 @@ static void test_no_space_behind_the_file(void **state)
 	char cmd[300], file[100];
 
 	(void)state;
-	snprintf(cmd, sizeof(cmd), "mkdir %s/m && mount -t tmpfs -o size=1500k none %s/m 2>/dev/null", dir, dir);
-	if (geteuid() != 0 || system(cmd) != 0) {
+	snprintf(cmd, sizeof(cmd),
+		 "mount --make-rprivate / && mkdir %s/m && mount -t tmpfs -o size=1500k none %s/m 2>/dev/null", dir,
+		 dir);
+	if (geteuid() != 0 || unshare(CLONE_NEWNS) == -1 || system(cmd) != 0) {
 		snprintf(cmd, sizeof(cmd), "%s/m", dir);
 		(void)rmdir(cmd);
 		skip();
@@ -723,20 +726,20 @@ static void test_speed(void **state)
 	(void)state;
 	hellos_close(&h);
 	open_table(path, HELLOS_ENTRIES);
-	clock_gettime(CLOCK_MONOTONIC, &a);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a);
 	for (unsigned i = 0; i < 400000; i++) {
 		(void)add(i & 1, i, i / 2);
 		if (i % 4 == 3)
 			end(i / 2);
 	}
-	clock_gettime(CLOCK_MONOTONIC, &b);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b);
 	ns = ((double)(b.tv_sec - a.tv_sec) * 1e9 + (double)(b.tv_nsec - a.tv_nsec)) / 400000;
 	print_message("%.0f ns per hello, table %s\n", ns, count().used == HELLOS_ENTRIES ? "full" : "not full");
 	assert_true(ns < 20000); /* 10,000 a second are a fifth of a core at worst */
-	clock_gettime(CLOCK_MONOTONIC, &a);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a);
 	hellos_close(&h);
 	open_table(path, HELLOS_ENTRIES);
-	clock_gettime(CLOCK_MONOTONIC, &b);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b);
 	print_message("%.1f ms to open %llu entries again\n",
 		      (double)(b.tv_sec - a.tv_sec) * 1e3 + (double)(b.tv_nsec - a.tv_nsec) / 1e6,
 		      (unsigned long long)count().used);
