@@ -15,7 +15,8 @@
 
 #define MAGIC "tlsHello"
 #define VERSION 1
-#define EXPIRE_MAX 4 /* entries freed by one call, which makes one at most */
+#define SPARED_MAX 64 /* entries of local sockets that are passed over in the search for one that makes room */
+#define EXPIRE_MAX 4  /* entries freed by one call, which makes one at most */
 
 _Static_assert(HELLOS_ERR >= HELLOS_FILE_ERR, "its lines fit");
 
@@ -220,6 +221,33 @@ static void set_now(struct hellos *h, uint64_t now_ns)
 		release(h, h->over.first);
 }
 
+static bool is_local(const struct entry *e)
+{
+	for (unsigned i = 0; i < e->n; i++)
+		if (e->seen[i].owner[SIDE_CLIENT] == HELLOS_LOCAL || e->seen[i].owner[SIDE_SERVER] == HELLOS_LOCAL)
+			return true;
+	return false;
+}
+
+/* Who makes room? Those that ended long ago; then those that concern no socket of this host, which anybody can send as many
+ * of as he likes; then what must. 0: the table is empty. */
+static uint32_t victim(struct hellos *h)
+{
+	uint32_t over = h->over.first;
+
+	if (over && h->now_ns - last_ns(entry(h, over)) >= HELLOS_LATE_NS)
+		return over;
+	for (unsigned i = 0; i < SPARED_MAX && h->live.first; i++) {
+		uint32_t id = h->live.first;
+
+		if (!is_local(entry(h, id)))
+			return id;
+		dequeue(h, id);
+		enqueue(h, id);
+	}
+	return over ? over : h->live.first;
+}
+
 /* Returns 0 if there is no memory for a single entry. */
 static uint32_t take_free(struct hellos *h)
 {
@@ -231,8 +259,12 @@ static uint32_t take_free(struct hellos *h)
 		id = (uint32_t)++t->high;
 		set_free(h, id);
 	}
-	if (!id && (h->over.first || h->live.first))
-		evict(h, h->over.first ? h->over.first : h->live.first);
+	if (!id) {
+		uint32_t out = victim(h);
+
+		if (out)
+			evict(h, out);
+	}
 	id = h->free;
 	if (id)
 		h->free = h->next_random[id];

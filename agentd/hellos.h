@@ -4,8 +4,9 @@
  * Client and server randoms are entries of their own, each with up to HELLOS_TUPLES true 5-tuples (NAT, REDIRECT and
  * proxies make several of one connection). The first ones stay: a later hello with the same random, forged or not, never
  * replaces a tuple, it is added while there is room and otherwise counted as crowded. An entry lives until all its
- * connections have ended (hellos_end), and then HELLOS_GRACE_NS more, for cleartext that is read late; when the table
- * is full the one that has ended or, failing that, was seen longest ago makes room.
+ * connections have ended (hellos_end), and then HELLOS_GRACE_NS more, for cleartext that is read late. When the table is full, room
+ * is made by what ended HELLOS_LATE_NS ago, then by the oldest that concerns no socket of this host (anybody can
+ * send those), then by the oldest.
  *
  * The table is a mapping of a file that only root can open, so that a restarted agentd still knows
  * connections whose handshake is long over; whatever it finds in that file is checked before it is used. One thread. */
@@ -19,7 +20,8 @@
 #include "hello.h"
 
 #define HELLOS_TUPLES 4
-#define HELLOS_ENTRIES 131072 /* randoms; about 50 MiB, sparse: what is not used costs nothing */
+#define HELLOS_ENTRIES 131072	     /* randoms; about 50 MiB, sparse: what is not used costs nothing */
+#define HELLOS_LATE_NS 2000000000ull /* an ended connection's cleartext is read by then, as good as always */
 #define HELLOS_GRACE_NS 30000000000ull
 #define HELLOS_ALIKE 4	    /* entries of a kind whose randoms begin with the same HELLO_RANDOM_MIN bytes */
 #define HELLOS_PER_TUPLE 32 /* entries that one 5-tuple is in; one more removes the one seen longest ago */

@@ -340,6 +340,7 @@ static void test_full_table_takes_the_ended_then_the_oldest(void **state)
 		(void)add(false, i, i);
 	end(50);
 	end(40);
+	now += HELLOS_LATE_NS;
 	(void)add(false, 0, 0); /* was the oldest */
 	(void)add(false, 1000, 1000);
 	assert_int_equal(find(false, 50), 0);
@@ -354,6 +355,29 @@ static void test_full_table_takes_the_ended_then_the_oldest(void **state)
 	assert_int_equal(find(false, 2), 0);
 	assert_int_equal(count().evicted, 2);
 	assert_int_equal(count().used, ENTRIES);
+}
+
+/* Anybody can send hellos of connections that do not exist: those of local sockets stay, also for a while after their end. */
+static void test_flood_does_not_push_out_local_sockets(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 8; i++)
+		add(i & 1, i, i)->owner[i & 1 ? SIDE_SERVER : SIDE_CLIENT] = HELLOS_LOCAL;
+	end(7);
+	for (unsigned i = 0; i < 10 * ENTRIES; i++)
+		(void)add(false, 1000 + i, 1000 + i);
+	for (unsigned i = 0; i < 8; i++)
+		found(i & 1, i, i);
+	assert_int_equal(count().used, ENTRIES);
+	assert_int_equal(count().evicted, 9 * ENTRIES + 8);
+	now += HELLOS_LATE_NS;
+	(void)add(false, 900, 900);
+	assert_int_equal(find(true, 7), 0);
+	/* nothing but local sockets: the oldest of them goes */
+	for (unsigned i = 0; i < 2 * ENTRIES; i++)
+		add(false, 10000 + i, 10000 + i)->owner[SIDE_CLIENT] = HELLOS_LOCAL;
+	assert_int_equal(find(false, 0), 0);
+	assert_int_equal(find(false, 10000 + 2 * ENTRIES - 1), 1);
 }
 
 /* --- against a simple one --- */
@@ -389,18 +413,20 @@ static void model_expire(void)
 static struct simple *model_room(void)
 {
 	struct simple *best = NULL;
-	bool best_over = false, over;
+	unsigned best_rank = 0;
 
 	for (struct simple *m = model; m < model + ENTRIES; m++) {
-		bool ignored;
+		bool over;
+		unsigned rank;
+		uint64_t last;
 
 		if (!m->used)
 			return m;
-		(void)model_last(m, &over);
-		if (!best || over > best_over ||
-		    (over == best_over && model_last(m, &ignored) < model_last(best, &ignored))) {
+		last = model_last(m, &over);
+		rank = !over ? 1 : now - last >= HELLOS_LATE_NS ? 2 : 0;
+		if (!best || rank > best_rank || (rank == best_rank && last < model_last(best, &over))) {
 			best = m;
-			best_over = over;
+			best_rank = rank;
 		}
 	}
 	return best;
@@ -536,13 +562,15 @@ static void test_restart_finds_what_was_there(void **state)
 	(void)add(false, 0, 100); /* no longer the oldest */
 	for (unsigned i = 0; i < ENTRIES - 10 + 2; i++)
 		(void)add(false, 1000 + i, 1000 + i);
-	assert_true(find(false, 0) == 1 && find(false, 1) == 0 && find(false, 3) == 0 && find(false, 2) == 1);
+	for (unsigned i = 0; i < 10; i++) /* local sockets */
+		assert_int_equal(find(false, i), 1);
+	assert_true(find(false, 1000) == 0 && find(false, 1001) == 0 && find(false, 1002) == 1);
 	reopen();
 	assert_int_equal(count().used, ENTRIES);
 	end(100);
 	now += HELLOS_GRACE_NS;
 	end(100);
-	assert_int_equal(count().used, ENTRIES - 1);
+	assert_int_equal(count().used, ENTRIES - 2);
 }
 
 static void test_one_process_at_a_time(void **state)
@@ -761,6 +789,7 @@ int main(void)
 		TEST(test_cut_random_must_fit),
 		TEST(test_alike_randoms_are_limited),
 		TEST(test_one_tuple_cannot_fill_the_table),
+		TEST(test_flood_does_not_push_out_local_sockets),
 		TEST(test_full_table_takes_the_ended_then_the_oldest),
 		TEST(test_random_operations_against_a_model),
 		TEST(test_restart_finds_what_was_there),
