@@ -12,6 +12,8 @@ class Service:
     """What they have in common. @env: with libtlstap, or None for a server that is not tapped."""
 
     stop_signal = 15
+    # Several threads of one process: those that speak TLS while the first one attaches are not tapped.
+    threads = False
 
     def __init__(self, folder, ns, env=None, port=443, **options):
         self.folder, self.ns, self.port, self.options = folder, ns, port, options
@@ -23,6 +25,8 @@ class Service:
         self.log = os.path.join(folder, name + ".log")
         self.daemon = Daemon(self.prepare(), self.log, ns, env=self.env, name=name, stop_signal=self.stop_signal)
         self.daemon.wait_for(self.ready)
+        if self.threads:
+            run(["openssl", "s_client", "-connect", f"127.0.0.1:{self.port}"], ns=ns, check=False)
 
     def prepare(self):
         """Write the configuration. Returns the command that runs it in the foreground."""
@@ -53,15 +57,16 @@ class Service:
 
 
 class Apache(Service):
-    """The event MPM, HTTP/1.1 and HTTP/2; files below www/, /upload counts what it is sent, /git/ is git's,
-    on another port (proxy=PORT) a proxy that knows CONNECT."""
+    """The event MPM, HTTP/1.1 and HTTP/2; files below www/, /upload counts what it is sent, /git/ is git's. What a
+    request says in X-Token the answer says too."""
 
     stop_signal = 28  # SIGWINCH: let the connections end
+    threads = True
 
     def prepare(self):
         self.folders("www", "cgi", "git")
         self.write("cgi/upload", "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\nexec wc -c\n", 0o755)
-        modules = ("mpm_event", "ssl", "http2", "authz_core", "alias", "env", "cgid", "mime", "socache_shmcb", "setenvif")
+        modules = ("mpm_event", "ssl", "http2", "authz_core", "alias", "env", "cgid", "mime", "socache_shmcb", "setenvif", "headers")
         load = "".join(f"LoadModule {m}_module /usr/lib/apache2/modules/mod_{m}.so\n" for m in modules)
         conf = self.write("apache.conf", f"""{load}
 ServerRoot {self.folder}
@@ -69,16 +74,17 @@ DefaultRuntimeDir {self.folder}
 PidFile {self.path("apache.pid")}
 ScriptSock {self.path("cgid.sock")}
 ErrorLog {self.path("apache-error.log")}
-LogFormat "%a %{{remote}}p %U %O" peers
-CustomLog {self.path("peers")} peers
+LogFormat "%{{remote}}p %{{X-Token}}i" tokens
+CustomLog {self.path("tokens")} tokens
 ServerName server.example
 TypesConfig /etc/mime.types
 User www-data
 Group www-data
-StartServers 2
-ThreadsPerChild 25
-MaxRequestWorkers 400
-ServerLimit 16
+StartServers 1
+ServerLimit 1
+ThreadsPerChild 100
+ThreadLimit 100
+MaxRequestWorkers 100
 AsyncRequestWorkerFactor 4
 GracefulShutdownTimeout 5
 Listen {self.port}
@@ -96,6 +102,7 @@ SSLCertificateFile {self.cert}
 SSLCertificateKeyFile {self.key}
 SSLSessionCache shmcb:{self.path("sessions")}(512000)
 Protocols h2 http/1.1
+Header echo ^X-Token$
 ScriptAlias /upload {self.path("cgi/upload")}
 ScriptAlias /git/ /usr/lib/git-core/git-http-backend/
 SetEnv GIT_PROJECT_ROOT {self.path("git")}
@@ -110,10 +117,15 @@ SetEnv GIT_CONFIG_VALUE_0 *
         with open(self.path("www", name), "wb") as f:
             f.write(content)
 
+    def said(self):
+        """{a client's port: the token it sent}"""
+        with open(self.path("tokens"), encoding="ascii") as f:
+            return dict(line.split() for line in f)
+
 
 class Haproxy(Service):
-    """TLS in front and, to backend=ADDRESS:PORT, at the back. tcp=(PORT, SERVER): no TLS of its own, a PROXY header of
-    version proxy=1 or 2 before what it passes on."""
+    """TLS in front and, to backend=ADDRESS:PORT, at the back. With proxy=1 or 2 it knows nothing of TLS and puts a PROXY
+    header of that version before what it passes on."""
 
     def prepare(self):
         pem = self.path("haproxy.pem")
@@ -146,8 +158,6 @@ backend back
 """)
         return ["haproxy", "-db", "-f", conf]
 
-    stop_signal = 15
-
 
 class Asyncio(Service):
     def prepare(self):
@@ -167,6 +177,8 @@ class Asyncio(Service):
 
 class Slapd(Service):
     """ldap:// with StartTLS, ldaps://, and 300 people."""
+
+    threads = True
 
     def __init__(self, folder, ns, env=None):
         super().__init__(folder, ns, env, port=636)

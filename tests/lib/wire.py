@@ -10,13 +10,12 @@ SYSTEM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 
 
 class Wire:
-    """A capture of everything in one network namespace."""
+    """A capture of all TCP on one interface, or on any of a network namespace."""
 
-    def __init__(self, folder, ns, interface="any", ports=None):
-        """@ports  {port: protocol}: where tshark does not know which protocol begins TLS"""
+    def __init__(self, folder, ns, interface="any"):
+        os.makedirs(folder, exist_ok=True)
         self.path = os.path.join(folder, "wire.pcap")
         self.keys = os.path.join(folder, "keys.log")
-        self.ports = ports or {}
         self.keylog = os.path.join(folder, "keylog.so")
         compile_c(os.path.join(SYSTEM, "keylog.c"), self.keylog, "-shared", "-fPIC", "-ldl")
         self.daemon = Daemon(["tcpdump", "-ni", interface, "-U", "--immediate-mode", "-s", "66000", "-B", "131072", "-w", self.path, "tcp"],
@@ -49,8 +48,6 @@ class Wire:
         self.stop()
         assert b" 0 packets dropped by kernel" in b" " + self.daemon.log().replace(b"\n", b" "), self.daemon.log()
         options = ["-o", f"tls.keylog_file:{self.keys}"]
-        for port, protocol in self.ports.items():
-            options += ["-d", f"tcp.port=={port},{protocol}"]
         ends = {}
         for line in self._tshark(*options, "-Y", "tls.handshake.type==1", "-T", "fields", "-e", "tcp.stream",
                            "-e", "ip.src", "-e", "ipv6.src", "-e", "tcp.srcport", "-e", "ip.dst", "-e", "ipv6.dst",

@@ -8,11 +8,12 @@ import os
 
 import pytest
 
+import capture
 import net as network
-from proc import environment, run
+from proc import run, wait_for
 from services import Apache, Asyncio, Haproxy, Postfix, Postgres, Slapd, Vsftpd
-from stage import Stage
-from web import LIB, PYTHON, pattern
+from stage import FATES, Stage, wait_enough
+from web import LIB, PYTHON, PythonServer, pattern
 
 KIB = 1024
 AIO = [PYTHON, os.path.join(LIB, "aio.py")]
@@ -202,3 +203,101 @@ def test_vsftpd(stage, scratch, upload):
     s.all_ways(Vsftpd, client, fill=fill)
     truth = s.check(12)
     assert sum(sides[0] == pattern(100 * KIB) for sides in truth.values()) == 3
+
+
+# -- many at once
+
+def run_curls(stage, tapped, host, n, at_once):
+    """@n curls. Returns {own port: token}."""
+    script = ("seq $2 | xargs -P $3 -I @ curl -sSfk --http1.1 -H 'X-Token: tok-@' -o /dev/null "
+              "-w '%{local_port} tok-@\\n' https://$1/file1")
+    done = stage.client(tapped)(["bash", "-c", script, "-", host, n, at_once])
+    return dict(line.split() for line in done.stdout.decode().splitlines())
+
+
+def check_tokens(stage, tokens, server, streams=lambda token: (f"\r\nX-Token: {token}\r\n", f"\r\nX-Token: {token}\r\n")):
+    """@tokens  {(client, port): token}: these flows to @server are there, each with its own token in both directions."""
+    flows = capture.flows(stage.path)
+    wrong = {}
+    for client, token in tokens.items():
+        flow = flows.get((client, server))
+        needles = [text.encode() for text in streams(token)]
+        if not flow:
+            wrong[client] = "missing"
+        elif any(needle not in flow.stream(side) for side, needle in enumerate(needles)):
+            wrong[client] = f"{token} is not in {flow.stream(0)!r} {flow.stream(1)[:500]!r}"
+    there = [key[0] for key in flows if key[1] == server]
+    assert not wrong and sorted(there) == sorted(tokens), f"{len(wrong)} of {len(tokens)} wrong: {list(wrong.items())[:5]}"
+
+
+def settle(stage, bytes_at_least):
+    """Let everything arrive, and end the agent."""
+    counters = wait_enough(stage.agent, bytes_at_least)
+    stage.agent.check_balance()
+    status = stage.agent.status()
+    stage.agent.stop()
+    lost = {k: counters[k] for k in FATES if counters.get(k)}
+    assert not lost, f"{lost}: {status}"
+    return counters
+
+
+@pytest.mark.parametrize("end", ["server", "client", "both"])
+def test_200_curls_to_apache(stage, end):
+    s = stage()
+    server = s.service(Apache, end != "client")
+    put_files(server)
+    host = network.CLIENT4 if end == "client" else network.SERVER4
+    who = network.CLIENT4 if end == "server" else network.SERVER4
+    # A process that cannot attach within 20 ms is not tapped: that is not what is to be seen here.
+    tokens = run_curls(s, end != "server", host, 200, 200 if end == "server" else 10)
+    assert len(tokens) == 200
+    wait_for(lambda: len(server.said()) == 200)
+    assert server.said() == tokens
+    counters = settle(s, 200 * 50 * KIB)
+    assert bool(counters["duplicate"]) == (end == "both")
+    check_tokens(s, {(who, int(port)): token for port, token in tokens.items()}, (host, 447))
+
+
+@pytest.mark.parametrize("end", ["server", "client", "both"])
+def test_200_asyncio_clients_to_haproxy(stage, end):
+    """haproxy in front of a server that is not tapped: two connections for each client, when haproxy is tapped."""
+    s = stage()
+    backend = s.service(Asyncio, False, port=8443)
+    s.service(Haproxy, end != "client", backend=f"{network.CLIENT4}:8443")
+    host = network.CLIENT4 if end == "client" else network.SERVER4
+    who = network.CLIENT4 if end == "server" else network.SERVER4
+    done = s.client(end != "server")([*AIO, "client", "--host", host, "--count", "200"])
+    tokens = dict(line.split() for line in done.stdout.decode().splitlines())
+    assert len(tokens) == 200 and sorted(backend.said().values()) == sorted(tokens.values())
+    settle(s, 200 * 1400 * (1 if end == "client" else 2))
+
+    def streams(token):
+        return f"/{token} ", f"\n{token}\n"
+    check_tokens(s, {(who, int(port)): token for port, token in tokens.items()}, (host, 447), streams)
+    if end != "client":
+        back = {(network.SERVER4, int(port)): token for port, token in backend.said().items()}
+        check_tokens(s, back, (network.CLIENT4, 8447), streams)
+
+
+# -- a session inside a session
+
+def test_tls_inside_tls(stage, scratch):
+    """curl through an HTTPS proxy: the inner session has a flow of its own, beside the outer one."""
+    s = stage()
+    proxy = s.service(Asyncio, False, port=3128, what="proxy")
+    server = s.service(PythonServer, False)
+    done = s.client(True)(["curl", "-sfk", "--http1.1", "--proxy-insecure", "--proxy", f"https://{network.CLIENT4}:3128",
+                           "-w", "%{local_port}\n", "-o", "/dev/null", f"https://{network.CLIENT4}/bytes/100000",
+                           "-o", os.path.join(scratch, "two"), f"https://{network.CLIENT4}/bytes/5"])
+    port = done.stdout.split()[0].decode()
+    inner = server.recorded(int(proxy.said()[port]))
+    assert inner[0].count(b"GET /bytes/") == 2 and len(inner[1]) > 100005
+    settle(s, len(inner[0] + inner[1]))
+    flows = capture.flows(s.path)
+    client = (network.SERVER4, int(port))
+    assert set(flows) == {(client, (network.CLIENT4, 3132)), (client, (network.CLIENT4, 3136))}
+    flow = flows[(client, (network.CLIENT4, 3136))]
+    assert (flow.stream(0), flow.stream(1)) == inner
+    outer = flows[(client, (network.CLIENT4, 3132))]
+    assert outer.stream(0).startswith(b"CONNECT 192.0.2.1:443 HTTP/1.1\r\n") and outer.stream(1).startswith(b"HTTP/1.1 200 ")
+    assert b"GET /bytes" not in outer.stream(0) and inner[1][200:300] not in outer.stream(1)
