@@ -43,8 +43,10 @@ static const struct {
 	[MISSES_NOT_LOADED] = {"not_loaded", "libtlstap is not loaded into it",
 			       "start it with \"tlstap run\", or with LD_PRELOAD set to libtlstap.so"},
 	[MISSES_BEFORE] = {"before", "it was started before agentd", "restart it"},
-	[MISSES_DETACHED] = {"detached", "libtlstap is loaded into it, but has not attached to agentd",
-			     "see libtlstap(7): it may confine itself, be set-user-ID, or have another TLSTAP_SOCKET"},
+	[MISSES_DETACHED] = {"detached",
+			     "libtlstap is loaded into it, but has not attached: it calls its TLS library past the tap "
+			     "(RTLD_DEEPBIND or dlsym), confines itself, or has another TLSTAP_SOCKET",
+			     "see libtlstap(7)"},
 	[MISSES_PAST_TAP] = {"past_tap",
 			     "it is tapped, but agentd got no cleartext of it: it calls its TLS library past the tap "
 			     "(RTLD_DEEPBIND or dlsym), or its sessions ended with the handshake",
