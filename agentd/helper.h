@@ -6,8 +6,9 @@
  * a lane never blocks on /proc or on netlink. The helper answers questions and hands over descriptors
  * of tlstap's own mappings; it changes nothing. It keeps CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH and
  * CAP_CHECKPOINT_RESTORE (measured: without any of them it does not do its work; destroy events need
- * no capability, CAP_NET_ADMIN only for a larger buffer, set before the fork), and it ends when its
- * socket closes.
+ * no capability, CAP_NET_ADMIN only for a larger buffer, set before the fork); where it is to look into
+ * other network namespaces, also CAP_SYS_ADMIN, CAP_NET_RAW and CAP_NET_ADMIN. It ends when its socket
+ * closes.
  *
  * struct helper belongs to one thread. Several lanes: one helper each. Requests are collected and
  * leave with helper_flush() (or when enough of them wait); call it at the end of a sweep. Answers
@@ -41,7 +42,7 @@ enum helper_type {
 	HELPER_PROC,   /* answer of helper_proc() */
 	HELPER_PEER,   /* answer of helper_peer() */
 	HELPER_WHOSE,  /* answer of helper_whose() */
-	HELPER_NETNS, /* answers of helper_netns_pid(), helper_netns_name(): two, each with a descriptor, or one without */
+	HELPER_NETNS, /* answers of helper_netns_pid(), _name(): two with a descriptor each, or one without. Or an event */
 	HELPER_DESTROYED, /* event: the kernel destroyed the TCP socket .e (.sock_cookie) */
 	HELPER_OVERRUN,	  /* event: DESTROYED events were lost; ask helper_exists() about live tuples */
 };
@@ -49,10 +50,10 @@ enum helper_type {
 enum helper_result {
 	HELPER_R_ERROR, /* could not find out; .err says why (errno) */
 	HELPER_R_LIVE,	/* VERIFY: the socket exists and is a descriptor of one of the processes. EXISTS: it exists */
-	HELPER_R_LISTENER, /* VERIFY: existed and is closed (or closing) now; one of the processes listens on its local port */
-	HELPER_R_FOREIGN,     /* VERIFY: the socket exists, but is no descriptor of these processes */
-	HELPER_R_GONE,	      /* VERIFY, EXISTS: there is no such socket (any more) and nothing proves whose it was */
-	HELPER_R_OTHER_NETNS, /* VERIFY: the process lives in another network namespace */
+	HELPER_R_LISTENER, /* VERIFY: existed, is closed (or closing) now; one of the processes listens on its port */
+	HELPER_R_FOREIGN,  /* VERIFY: the socket exists, but is no descriptor of these processes */
+	HELPER_R_GONE,	   /* VERIFY, EXISTS: there is no such socket (any more) and nothing proves whose it was */
+	HELPER_R_OTHER_NETNS, /* the network namespace of the process (VERIFY), or asked about, is not open */
 	HELPER_R_NO_PROCESS,  /* VERIFY, PROC: no such process, or its start time is another: the pid was used again */
 	HELPER_R_OK,	      /* FAMILY, ADOPT, PROC, WHOSE, NETNS */
 };
@@ -77,27 +78,29 @@ struct helper_event {
 	int err;	 /* errno value when HELPER_R_ERROR */
 	bool last;	 /* no further answer for this request (always true but for FAMILY, ADOPT items) */
 
-	struct endpoint e; /* VERIFY, EXISTS: as asked (normalised). DESTROYED: as the kernel's socket had it */
-	uint64_t
-		sock_cookie; /* VERIFY LIVE, EXISTS LIVE, DESTROYED: one and the same socket has one and the same; else 0 */
-	uint64_t sock_inode; /* VERIFY LIVE */
-	int32_t sock_pid;    /* VERIFY LIVE, LISTENER: which process holds it ... */
+	/* VERIFY, EXISTS, WHOSE: as asked (normalised). PEER LIVE, DESTROYED: as the kernel's socket has it. Always
+	 * with its .netns: VERIFY: that of the first process, or, LIVE, where the socket is */
+	struct endpoint e;
+	/* VERIFY, EXISTS, PEER LIVE; DESTROYED: one and the same socket has one and the same; else 0 */
+	uint64_t sock_cookie;
+	uint64_t sock_inode; /* VERIFY, EXISTS, PEER LIVE, WHOSE OK */
+	int32_t sock_pid;    /* VERIFY LIVE, LISTENER, PEER LIVE, WHOSE OK: which process holds it ... */
 	int32_t sock_fd;     /* ... under which number */
 	bool was_destroyed;  /* VERIFY LISTENER, GONE: its destruction is in the log */
 
 	struct helper_id id; /* FAMILY, ADOPT */
-	struct helper_pid p; /* FAMILY, ADOPT, PROC: global pid and start time */
-	int32_t ns_pid;	     /* FAMILY, ADOPT, PROC: its pid in its innermost pid namespace */
-	int fd;		     /* ADOPT: the mapping's file, read-write, CLOEXEC; the callback takes it. Else -1 */
+	struct helper_pid p; /* FAMILY, ADOPT, PROC, WHOSE: global pid and start time */
+	int32_t ns_pid;	     /* FAMILY, ADOPT, PROC, WHOSE: its pid in its innermost pid namespace */
+	int fd; /* ADOPT: the mapping's file, read-write; NETNS OK: a socket. CLOEXEC; the callback takes it. Else -1 */
 	uint64_t size; /* ADOPT: of the file; sealed against shrinking and growing, owned by root or agentd's user */
 
-	uint32_t uid;	 /* ADOPT, PROC: real uid of the process */
-	uint32_t fsuid;	 /* PROC: its file system uid: that of the sockets it makes and accepts */
-	uint64_t netns;	 /* PROC, NETNS: inode of its network namespace */
+	uint32_t uid;	 /* ADOPT, PROC, WHOSE: real uid of the process; WHOSE NO_PROCESS: of the socket */
+	uint32_t fsuid;	 /* PROC, WHOSE: its file system uid: that of the sockets it makes and accepts */
+	uint64_t netns;	 /* PROC, WHOSE, NETNS: inode of its network namespace */
 	unsigned what;	 /* WHOSE: HELPER_WHOSE_* */
-	bool own_netns;	 /* PROC: it is the helper's */
-	int seccomp;	 /* PROC: "Seccomp:" of its status, 0..2; -1 unknown */
-	const char *exe; /* PROC: /proc/PID/exe, cut at HELPER_PATH_MAX - 1, NOT escaped; "" unknown. Else NULL */
+	bool own_netns;	 /* PROC, WHOSE: it is the helper's */
+	int seccomp;	 /* PROC, WHOSE: "Seccomp:" of its status, 0..2; -1 unknown */
+	const char *exe; /* PROC, WHOSE: /proc/PID/exe, cut at HELPER_PATH_MAX - 1, NOT escaped; "" unknown */
 };
 
 /* What helper_whose() found out about the process .p (.exe, .uid, .netns, .own_netns, .ns_pid, .seccomp as in PROC). */
@@ -145,12 +148,13 @@ int helper_verify(struct helper *h, uint64_t cookie, const struct helper_pid *p,
 		  const struct endpoint *e);
 
 /* As helper_verify(), where @p[0] only says of itself that it belongs to the family: it counts if it maps the family's
- * file @file (a forked child that was not met before). Reads its /proc/PID/maps. HELPER_R_NO_PROCESS if nobody is left. */
+ * file @file (a forked child that was not met before). Reads its /proc/PID/maps. HELPER_R_NO_PROCESS if nobody is
+ * left. */
 int helper_verify_child(struct helper *h, uint64_t cookie, const struct helper_id *file, const struct helper_pid *p,
 			size_t n, int fd_hint, const struct endpoint *e);
 
-/* Does the kernel still have this connection in the own network namespace? TIME_WAIT and orphans
- * (closed, still sending) count as gone. */
+/* Does the kernel still have this connection, in the network namespace @e->netns (0: the own one)? TIME_WAIT and
+ * orphans (closed, still sending) count as gone. HELPER_R_OTHER_NETNS: that namespace is not open. */
 int helper_exists(struct helper *h, uint64_t cookie, const struct endpoint *e);
 
 /* Which live processes map these files (names in their maps begin with "/memfd:tlstap")? Reads all of
@@ -165,29 +169,36 @@ int helper_adopt(struct helper *h, uint64_t cookie);
 /* What process is this? p->start_time is compared if not 0. */
 int helper_proc(struct helper *h, uint64_t cookie, const struct helper_pid *p);
 
-/* A connection @e (of .netns, 0: the own one) was seen on the wire with the process's own random, but no socket has exactly these
- * addresses: REDIRECT, SNAT or DNAT has changed one end. Has one of the processes a socket that shares one end with it: the
- * same peer, or the same local address and port?
+/* A connection @e (of .netns, 0: the own one) was seen on the wire with the process's own random, but no socket has
+ * exactly these addresses: REDIRECT, SNAT or DNAT has changed one end. Has one of the processes a socket that shares
+ * one end with it: the same peer, or else the same local address and port? At most 64 such sockets are compared, and nothing says that it is
+ * the only one: where many connections share a local end, it proves that the process serves there, no more.
  * Answer: HELPER_R_LIVE (.e: that socket's own addresses, .sock_cookie, .sock_inode, .sock_pid), HELPER_R_GONE,
  * HELPER_R_NO_PROCESS, HELPER_R_OTHER_NETNS (that namespace is not open) or HELPER_R_ERROR. */
 int helper_peer(struct helper *h, uint64_t cookie, const struct helper_pid *p, size_t n, const struct endpoint *e);
 
 /* Which process has the socket with these addresses? Looks through the descriptors of all processes, a few at a time:
- * seldom, please (one such request at a time waits for the others).
- * Answer: HELPER_R_OK and .p, .exe, .what, ...; HELPER_R_GONE: no such socket; HELPER_R_NO_PROCESS: nobody has it. */
+ * seldom, please. One pass answers all that were asked before it began; others are not delayed by it.
+ * Answer: HELPER_R_OK and .p, .exe, .what, ...; HELPER_R_GONE: no such socket; HELPER_R_NO_PROCESS: nobody has it, or,
+ * with .what HELPER_WHOSE_UNREADABLE, a process of .uid may have it that may not be looked into;
+ * HELPER_R_OTHER_NETNS: that namespace is not open; HELPER_R_ERROR, EBUSY: 64 wait already. */
 int helper_whose(struct helper *h, uint64_t cookie, const struct endpoint *e);
 
 /* Open the network namespace in which process @pid lives, or which is called @name (below /run/netns; HELPER_NAME_MAX
  * bytes). From then on VERIFY, EXISTS, PEER and WHOSE know it, and DESTROYED events come from it (.e.netns).
  * Needs helper_start() with @netns true.
  * Answers: two of HELPER_R_OK with .netns and a descriptor each that the callback takes: first hello_sock_open()'s,
- * then, .last, sockdiag_open()'s. Or one of HELPER_R_ERROR, HELPER_R_NO_PROCESS; or HELPER_R_LIVE: it is open
- * already, or the helper's own. At most HELPER_NETNS_MAX (-ENOSPC). */
+ * then, .last, sockdiag_open()'s. Or one of HELPER_R_ERROR (.err: EINVAL no name or no namespace, ENOENT no such name,
+ * EPERM, ENOSPC: HELPER_NETNS_MAX are open), HELPER_R_NO_PROCESS; or HELPER_R_LIVE and .netns: it is open already,
+ * or the helper's own.
+ * One that was opened by its name is looked after each second: when the name is gone, or another's, the helper
+ * closes it and tells so by an event of HELPER_NETNS, HELPER_R_GONE with .netns (cookie 0; no answer, though .last):
+ * close what you have of it too. Processes may go on in it: helper_netns_pid() opens it again. */
 #define HELPER_NETNS_MAX 256
 #define HELPER_NAME_MAX 63
 int helper_netns_pid(struct helper *h, uint64_t cookie, int32_t pid);
 int helper_netns_name(struct helper *h, uint64_t cookie, const char *name);
-/* Let go of a namespace: nothing of ours may keep it alive. No answer. */
+/* Let go of a namespace: nothing of ours may keep it alive. No answer is delivered. -EAGAIN: it stays open. */
 int helper_netns_close(struct helper *h, uint64_t netns);
 
 /* Send what was collected. Never blocks; what does not fit into the socket goes with the next call.

@@ -5,8 +5,8 @@
  * the process's descriptors. A connection that has ended leaves no inode; then it must be known to have
  * existed, and the proof is the listening socket that it came through. A user id proves nothing.
  *
- * Where two namespaces use the same addresses, the process's own is the one that counts. A socket of the helper's own that
- * was handed into another namespace is found too: its inode is proof enough.
+ * Where two namespaces use the same addresses, the process's own is the one that counts. A socket of the helper's own
+ * that was handed into another namespace is found too: its inode is proof enough.
  *
  * What that second proof does not cover: two users whose sockets share one local port because both set
  * SO_REUSEADDR (say, one user's stopped server still has a connection, another's server listens there
