@@ -1,0 +1,442 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plain mirror: the packets of an interface as tcpdump sees them, none of tlstap's own, whatever becomes of the
+interface."""
+import os
+import re
+import signal
+import struct
+import subprocess
+import time
+from collections import Counter
+
+import pytest
+
+import capture
+import net as network
+from proc import Daemon, environment, program, run, wait_for
+from web import LIB, PYTHON, curl, pattern
+
+TRAFFIC = os.path.join(LIB, "traffic.py")
+MARK = 0x88B5
+SINK_PORT = 9000
+
+
+def traffic(ns, *args, **more):
+    return run([PYTHON, TRAFFIC, *args], ns=ns, **more)
+
+
+def plain(net):
+    """No offloads between client and server: what is sent is what a wire would carry."""
+    for ns in (net.client, net.server):
+        run(["ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gso", "off", "gro", "off"], ns=ns)
+
+
+class Tcpdump:
+    def __init__(self, scratch, ns, interface, expression="", name="tcpdump", options=()):
+        self.path = os.path.join(scratch, name + ".pcap")
+        self.daemon = Daemon(["tcpdump", "-Z", "root", "-n", "-i", interface, "-U", "-B", "65536",
+                              "--time-stamp-precision=nano", *options, "-w", self.path,
+                              *([expression] if expression else [])], os.path.join(scratch, name + ".log"), ns)
+        self.daemon.wait_log("listening on")
+
+    def stop(self):
+        self.daemon.stop()
+        assert b"\n0 packets dropped by kernel" in self.daemon.log(), self.daemon.log()
+        return list(capture.frames(self.path))
+
+
+def mark(ns, text, *paths, interface="eth0"):
+    """Put a frame with @text onto the wire and wait until it is in the files."""
+    traffic(ns, "mark", interface, text)
+    for path in paths:
+        wait_for(lambda p=path: text.encode() in tail(p), why=f"{text} in {path}")
+
+
+def tail(path, size=1 << 16):
+    with open(path, "rb") as f:
+        f.seek(max(0, os.path.getsize(path) - size))
+        return f.read()
+
+
+def between(frames, first, last):
+    """The frames between those that mark() made."""
+    at = {text: next(i for i, (_, f) in enumerate(frames) if text.encode() in f) for text in (first, last)}
+    return frames[at[first] + 1:at[last]]
+
+
+def load(net, nginx_port, scratch):
+    """TLS, UDP of both versions, fragments, and frames of all kinds; paced."""
+    for name in ("small", "large"):
+        curl(f"https://{network.SERVER4}:{nginx_port}/{name}", net.client, scratch, port=nginx_port)
+        curl(f"https://[{network.SERVER6}]:{nginx_port}/{name}", net.client, scratch, port=nginx_port)
+    traffic(net.client, "udp", network.SERVER4, SINK_PORT, 1000, 300, 5000)
+    traffic(net.client, "udp", network.SERVER6, SINK_PORT, 1000, 1000, 5000)
+    traffic(net.client, "udp", network.SERVER4, SINK_PORT, 50, 4000, 500)
+    traffic(net.client, "raw", "eth0", 500)
+    traffic(net.server, "raw", "eth0", 500)
+
+
+def explain(got, expected):
+    """What one has and the other has not."""
+    got, expected = Counter(got), Counter(expected)
+    more, less = got - expected, expected - got
+    return f"{sum(more.values())} too many {[f[:60].hex() for f in list(more)[:3]]}, " \
+           f"{sum(less.values())} missing {[f[:60].hex() for f in list(less)[:3]]}"
+
+
+def by_sender(frames):
+    """Each sender's frames in their order: those of two directions may overtake each other in a capture."""
+    lists, times = {}, {}
+    for ts, frame in frames:
+        lists.setdefault(frame[6:12], []).append(frame)
+        times.setdefault(frame[6:12], []).append(ts)
+    return lists, times
+
+
+def compare_with_tcpdump(agentd, net, scratch, start_load, expression=None):
+    """Returns the frames that both have seen."""
+    plain(net)
+    path = os.path.join(scratch, "mirror.pcapng")
+    marks = f"ether proto {MARK}"
+    # in front: behind the word vlan, all offsets are those behind a tag
+    args = ["-p", f"{marks} or ({expression})"] if expression else []
+    agent = agentd("-i", "eth0", "-w", path, *args)
+    dump = Tcpdump(scratch, net.server, "eth0", args[1] if args else "")
+    mark(net.client, "the beginning", path, dump.path)
+    start_load()
+    mark(net.client, "the very end", path, dump.path)
+    expected = between(dump.stop(), "the beginning", "the very end")
+    status = agent.status()["capture"]
+    agent.stop()
+    got = between(list(capture.frames(path)), "the beginning", "the very end")
+    assert status["kernel_drops"] == 0
+    assert status["seen"] == status["sent"] == status["frames"]
+    lists, times = by_sender(got)
+    expected_lists, expected_times = by_sender(expected)
+    assert lists == expected_lists, explain([f for _, f in got], [f for _, f in expected])
+    # the kernel may look at the clock once for each capture
+    assert all(abs(a - b) < 50_000_000 for mac, ts in times.items() for a, b in zip(ts, expected_times[mac]))
+    return [frame for _, frame in got]
+
+
+# -- the same packets
+
+def test_same_packets_as_tcpdump(agentd, nginx, net, scratch):
+    server = nginx()
+    server.put("small", pattern(1000))
+    server.put("large", pattern(3 << 20))
+    got = compare_with_tcpdump(agentd, net, scratch, lambda: load(net, 443, scratch))
+    assert len(got) > 5000
+    kinds = Counter(struct.unpack_from("!H", frame, 12)[0] for frame in got)
+    assert set(kinds) >= {0x0800, 0x86DD, 0x8100, 0x0806, 0x88B6, 0x88A8}
+
+
+@pytest.mark.parametrize("expression", [
+    "vlan",
+    "vlan 7 and ip6",
+    "ip6",
+    "not ip6 and not arp",
+    f"udp portrange {SINK_PORT - 10}-{SINK_PORT + 10}",
+    "portrange 5002-5003 or (vlan 8 and tcp port 8080)",
+    f"src host {network.SERVER6} and tcp[tcpflags] & tcp-push != 0 or ip[6:2] & 0x1fff != 0",
+])
+def test_filters_mean_what_they_mean_to_tcpdump(agentd, nginx, net, scratch, expression):
+    server = nginx()
+    server.put("small", pattern(1000))
+    server.put("large", pattern(100000))
+    got = compare_with_tcpdump(agentd, net, scratch, lambda: load(net, 443, scratch), expression)
+    assert got
+
+
+def test_any_sees_what_tcpdump_sees_on_any(agentd, nginx, net, scratch):
+    """Cooked packets lack the receiver's address; all behind it is the same, VLAN tags too."""
+    plain(net)
+    server = nginx()
+    server.put("small", pattern(1000))
+    server.put("large", pattern(100000))
+    path = os.path.join(scratch, "mirror.pcapng")
+    agent = agentd("-i", "any", "-w", path)
+    # LINUX_SLL keeps the tags that libpcap forgets with LINUX_SLL2
+    dump = Tcpdump(scratch, net.server, "any", options=["-y", "LINUX_SLL"])
+    mark(net.client, "the beginning", path, dump.path)
+    load(net, 443, scratch)
+    traffic(net.server, "raw", "lo", 300)
+    mark(net.client, "the very end", path, dump.path)
+    cooked = between(dump.stop(), "the beginning", "the very end")
+    agent.stop()
+    got = between(list(capture.frames(path)), "the beginning", "the very end")
+    expected = Counter((frame[6:12] if frame[4:6] == b"\0\6" else bytes(6)) + frame[14:] for _, frame in cooked)
+    assert all(frame[:6] == bytes(6) for _, frame in got)
+    got = Counter(frame[6:] for _, frame in got)
+    assert got == expected, explain(got.elements(), expected.elements())
+    assert sum(got.values()) > 3000
+
+
+# -- nothing of our own
+
+def settled_seen(agent, quiet_s=1.5):
+    """Wait until the agent sees no more packets; it must not go on for ever. Returns its counters."""
+    end = time.monotonic() + 30
+    while True:
+        before = agent.status()["capture"]
+        time.sleep(quiet_s)
+        after = agent.status()["capture"]
+        # heartbeats of the tunnel are its own traffic: seen, never sent
+        if after["sent"] == before["sent"]:
+            return after
+        assert time.monotonic() < end, f"packets without end: {before} {after}"
+
+
+def numbers(frames):
+    """How often the datagrams of traffic() are there, by number. (ICMP errors quote them.)"""
+    found = Counter()
+    for _, frame in frames:
+        match = re.search(rb"(\d{8})\.{100}", frame)
+        if match and frame[12:14] == b"\x08\0" and frame[23] == 17:
+            found[int(match.group(1))] += 1
+    return found
+
+
+def datagrams(path):
+    return numbers(capture.frames(path))
+
+
+@pytest.mark.parametrize("listen,host", [
+    ("3005", "127.0.0.1"), ("4005", "[::1]:4005"), ("127.0.0.1:3005", "localhost"), ("5005", f"{network.TUNNEL4}:5005"),
+])
+def test_no_loop_with_a_receiver_on_the_same_host(agentd, receiverd, net, scratch, listen, host):
+    receiverd("-c", "-o", "replay0", "--listen", listen, ns=net.server)
+    seen = Tcpdump(scratch, net.server, "replay1", "udp or tcp")
+    agent = agentd("-i", "any", "-t", host)
+    agent.daemon.wait_log("connected to")
+    traffic(net.client, "udp", network.SERVER4, SINK_PORT, 500, 500, 2000)
+    counters = settled_seen(agent)
+    assert counters["own"] > 0
+    assert counters["replayed"] >= 500  # both ends of the replay interface's pair
+    assert 500 <= counters["sent"] < 1500, counters
+    agent.stop()
+    replayed = seen.stop()
+    assert numbers(replayed) == Counter(range(500))
+    assert len(replayed) < 1500
+
+
+def test_no_loop_to_a_remote_receiver(agentd, receiverd, net, scratch):
+    path = os.path.join(scratch, "received.pcapng")
+    receiver = receiverd("-c", "-o", "none", "-w", path, ns=net.ids)
+    agent = agentd("-i", "any", "-t", network.IDS6)
+    agent.daemon.wait_log("connected to")
+    traffic(net.client, "udp", network.SERVER4, SINK_PORT, 500, 500, 2000)
+    counters = settled_seen(agent)
+    assert counters["own"] > 10 and counters["sent"] < 1500
+    # a new tunnel is ours from its first packet on
+    receiver.stop()
+    second = receiverd("-c", "-o", "none", "-w", path + "2", ns=net.ids)
+    wait_for(lambda: "connected" in agent.daemon.log().decode().split("lost the receiver")[-1])
+    traffic(net.client, "udp", network.SERVER4, SINK_PORT, 500, 500, 2000)
+    counters = settled_seen(agent)
+    assert counters["sent"] < 3000
+    agent.stop()
+    second.stop()
+    assert datagrams(path) == Counter(range(500))
+    assert datagrams(path + "2") == Counter(range(500))
+    for name in (path, path + "2"):
+        ports = {struct.unpack_from("!HH", f, 54) for _, f in capture.frames(name) if f[12:14] == b"\x86\xdd" and f[20] == 6}
+        # between tunnels the refusals of the receiver's host are nobody's tunnel any more, but told all the same
+        assert not [p for p in ports if 3005 in p], ports
+
+
+def test_two_agents_do_not_mirror_each_other(agentd, receiverd, net, scratch):
+    path = os.path.join(scratch, "received.pcapng")
+    receiverd("-c", "-o", "none", "-w", path, ns=net.ids)
+    agents = []
+    for i in range(2):
+        folder = os.path.join(scratch, f"agent{i}")
+        os.mkdir(folder)
+        agents.append(agentd("-i", "any", "-t", (network.IDS4, network.IDS6)[i], socket=os.path.join(folder, "sock")))
+    for agent in agents:
+        agent.daemon.wait_log("connected to")
+    traffic(net.client, "udp", network.SERVER4, SINK_PORT, 500, 500, 2000)
+    for agent in agents:
+        counters = settled_seen(agent)
+        assert counters["own"] > 0 and 500 <= counters["sent"] < 1500, counters
+    for agent in agents:
+        agent.stop()
+    wait_for(lambda: datagrams(path) == Counter({i: 2 for i in range(500)}))
+
+
+@pytest.mark.parametrize("tapped", [False, True])
+def test_no_loop_through_an_interface(agentd, nginx, net, scratch, tapped):
+    """-i any -o X, and -I any -o X: cleartext and packets on X once."""
+    seen = Tcpdump(scratch, net.server, "replay1")
+    agent = agentd("-I" if tapped else "-i", "any", "-o", "replay0")
+    server = nginx(env=agent.env())
+    server.put("file", pattern(50000))
+    curl(f"https://{network.SERVER4}/file", net.client, scratch)
+    traffic(net.client, "udp", network.SERVER4, SINK_PORT, 300, 500, 2000)
+    counters = settled_seen(agent)
+    assert 300 <= counters["sent"] < 1500, counters
+    assert counters["replayed"] >= 2 * 300
+    if tapped:
+        wait_for(lambda: agent.counters()["forged"] > 50000)
+        agent.check_balance()
+    agent.stop()
+    replayed = seen.stop()
+    assert numbers(replayed) == Counter(range(300))
+    forged = [f for _, f in replayed if f[:6] == capture.DMAC and f[6:12] == capture.SMAC]
+    clear = b"".join(p.payload for p in (capture.dissect(0, f) for f in forged) if p)
+    assert clear.count(pattern(50000)[:1000]) == tapped
+    # the encrypted packets are there too, and not again among the forged ones
+    assert [f for _, f in replayed if f[12:14] == b"\x08\0" and f[23] == 6 and b"\x01\xbb" in (f[34:36], f[36:38])]
+
+
+# -- interfaces and permissions
+
+def one_line(args, *words, ns=None, **more):
+    done = run([program("agentd"), "--socket", "/tmp/tlstap-none/sock", *args], ns=ns, check=False, timeout=30, **more)
+    text = done.stderr.decode()
+    assert done.returncode > 0 and text.count("\n") == 1, text
+    for word in words:
+        assert word in text, text
+
+
+@pytest.mark.parametrize("args,words", [
+    (["-i", "nosuch0"], ["nosuch0", "no such interface"]),
+    (["-i", "eth0", "-p", "tcp prot 80"], ["syntax error", 'at character 5 near "prot"']),
+    (["-i", "eth0", "-p", "host 10.0.0.1 and (tcp port 80 or"], ["syntax error", "near its end"]),
+    (["-i", "eth0", "-p", "net 10.1.2.3/8"], ["non-network bits", 'near "10.1.2.3/8"']),
+    (["-i", "any", "-p", "vlan 7"], ["VLAN", "name an interface"]),
+    (["-i", "eth0", "-p", "tcp\nport x"], ['near "x"', '"tcp port x"']),
+])
+def test_what_cannot_be_captured_is_one_line(net, scratch, args, words):
+    one_line([*args, "-w", os.path.join(scratch, "none")], *words, ns=net.server)
+
+
+def test_interface_that_is_down_is_one_line(net, scratch):
+    network.ip("link", "set", "eth1", "down", ns=net.server.name)
+    one_line(["-i", "eth1", "-w", os.path.join(scratch, "none")], "eth1", "down", ns=net.server)
+
+
+def test_without_permission_it_is_one_line(net, scratch):
+    folder = os.path.join(scratch, "nobody")
+    os.mkdir(folder)
+    os.chmod(folder, 0o777)
+    path = run(["find", os.path.dirname(program("agentd")), "-name", "agentd", "-type", "f"]).stdout.decode().split()[0]
+    copy = os.path.join(folder, "agentd")
+    run(["cp", path, copy])
+    done = run(["setpriv", "--reuid", "65534", "--clear-groups", "--inh-caps", "-all", "--bounding-set", "-all", copy,
+                "--socket", os.path.join(folder, "sock"), "-i", "eth0", "-w", os.path.join(folder, "out")],
+               ns=net.server, check=False, timeout=30)
+    lines = done.stderr.decode().splitlines()
+    assert done.returncode > 0 and lines
+    assert "no permission to capture" in lines[-1] and "root" in lines[-1]
+    assert len(lines) <= 2  # besides, that others are not told of this agent
+
+
+def test_interface_goes_and_comes(agentd, net, scratch):
+    """Down and up, renamed, removed and made anew: while agentd has no capability left."""
+    path = os.path.join(scratch, "mirror.pcapng")
+    server = net.server.name
+    network.ip("link", "add", "in0", "type", "veth", "peer", "name", "in1", ns=server)
+    for device in ("in0", "in1"):
+        network.ip("link", "set", device, "up", ns=server)
+    agent = agentd("-i", "in1", "-w", path)
+    with open(f"/proc/{agent.pid}/status", encoding="ascii") as f:
+        assert re.search(r"CapEff:\s0+\n", f.read())
+
+    def through(text, device="in0"):
+        traffic(net.server, "mark", device, text)
+        wait_for(lambda: text.encode() in tail(path), timeout=10, why=text)
+    through("at first")
+    network.ip("link", "set", "in1", "down", ns=server)
+    agent.daemon.wait_log("interface in1 is down; waiting for it")
+    assert "in1, which is down" in show(agent)
+    network.ip("link", "set", "in1", "up", ns=server)
+    agent.daemon.wait_log("interface in1 is back")
+    through("up again")
+    network.ip("link", "set", "in1", "down", ns=server)
+    network.ip("link", "set", "in1", "name", "new1", ns=server)
+    network.ip("link", "set", "new1", "up", ns=server)
+    agent.daemon.wait_log("interface in1 is called new1 now")
+    through("renamed")
+    network.ip("link", "del", "new1", ns=server)
+    agent.daemon.wait_log("interface new1 is gone; waiting for it")
+    network.ip("link", "add", "in0", "type", "veth", "peer", "name", "in1", ns=server)
+    for device in ("in0", "in1"):
+        network.ip("link", "set", device, "up", ns=server)
+    agent.daemon.wait_log("interface new1 is called in1 now")
+    through("made anew")
+    counters = agent.status()["capture"]
+    assert counters["away"] >= 2
+    agent.stop()
+    for text in ("at first", "up again", "renamed", "made anew"):
+        assert sum(text.encode() in f for _, f in capture.frames(path)) == 1
+
+
+def show(agent):
+    return run([program("agentd"), "--socket", agent.socket, "--status"]).stdout.decode()
+
+
+def test_the_end_is_not_lost(agentd, net, scratch):
+    """SIGTERM under load: all that was seen before is in the file, and the file is whole."""
+    path = os.path.join(scratch, "mirror.pcapng")
+    agent = agentd("-i", "eth0", "-w", path, "-p", f"udp port {SINK_PORT}")
+    sender = subprocess.Popen(net.client.command([PYTHON, TRAFFIC, "udp", network.SERVER4, SINK_PORT, 100000, 200, 5000]),
+                              env=environment())
+    try:
+        wait_for(lambda: agent.status()["capture"]["sent"] > 2000)
+        told = time.time_ns()
+        agent.stop()
+    finally:
+        sender.kill()
+        sender.wait()
+    frames = list(capture.frames(path))
+    numbers = [int(re.search(rb"(\d{8})\.", f).group(1)) for _, f in frames]
+    assert numbers == list(range(len(numbers)))
+    # the kernel gives its blocks away every 10 ms
+    assert frames[-1][0] > told - 30_000_000
+    assert os.path.getsize(path) == sum(-(-len(f) // 4) * 4 + 32 for _, f in frames) + head_of(path)
+
+
+def head_of(path):
+    """Bytes before the first packet's block."""
+    with open(path, "rb") as f:
+        data = f.read(4096)
+    at = 0
+    while struct.unpack_from("<I", data, at)[0] != 6:
+        at += struct.unpack_from("<I", data, at + 4)[0]
+    return at
+
+
+def test_what_finds_the_ring_full_is_counted(net, scratch):
+    """The reader of -w - stops: then packets wait in the kernel, and what finds no room there is counted."""
+    socket = os.path.join(scratch, "sock")
+    with open(os.path.join(scratch, "agentd.log"), "wb") as log:
+        agent = subprocess.Popen(net.server.command([program("agentd"), "--socket", socket, "-i", "eth0", "-w", "-", "-p",
+                                                     f"udp port {SINK_PORT}", "--buffer-size", "1M"]),
+                                 stdout=subprocess.PIPE, stderr=log, env=environment())
+    reader = None
+
+    def counters():
+        done = run([program("agentd"), "--socket", socket, "--status=json"], check=False)
+        return __import__("json").loads(done.stdout)["capture"] if done.returncode == 0 else None
+    try:
+        wait_for(counters)
+        traffic(net.client, "udp", network.SERVER4, SINK_PORT, 8000, 1000)
+        full = wait_for(lambda: (lambda c: c if c["kernel_drops"] > 0 else None)(counters()))
+        assert full["seen"] < 4000
+        path = os.path.join(scratch, "read.pcapng")
+        with open(path, "wb") as out:
+            reader = subprocess.Popen(["cat"], stdin=agent.stdout, stdout=out)
+        wait_for(lambda: (lambda c: c["seen"] + c["kernel_drops"] == 8000)(counters()), why=lambda: str(counters()))
+        end = counters()
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(30) == 0
+        agent.stdout.close()
+        assert reader.wait(30) == 0
+        numbers = [int(re.search(rb"(\d{8})\.", f).group(1)) for _, f in capture.frames(path)]
+        assert len(numbers) == end["sent"] == 8000 - end["kernel_drops"]
+        assert numbers == sorted(set(numbers))
+    finally:
+        for process in filter(None, (agent, reader)):
+            process.kill()
+            process.wait()
