@@ -42,7 +42,7 @@ enum helper_type {
 	HELPER_PROC,   /* answer of helper_proc() */
 	HELPER_PEER,   /* answer of helper_peer() */
 	HELPER_WHOSE,  /* answer of helper_whose() */
-	HELPER_NETNS, /* answers of helper_netns_pid(), _name(): two with a descriptor each, or one without. Or an event */
+	HELPER_NETNS,  /* answers of helper_netns_pid(), _name(): two with descriptors, or one without. Or an event */
 	HELPER_DESTROYED, /* event: the kernel destroyed the TCP socket .e (.sock_cookie) */
 	HELPER_OVERRUN,	  /* event: DESTROYED events were lost; ask helper_exists() about live tuples */
 };
@@ -171,8 +171,9 @@ int helper_proc(struct helper *h, uint64_t cookie, const struct helper_pid *p);
 
 /* A connection @e (of .netns, 0: the own one) was seen on the wire with the process's own random, but no socket has
  * exactly these addresses: REDIRECT, SNAT or DNAT has changed one end. Has one of the processes a socket that shares
- * one end with it: the same peer, or else the same local address and port? At most 64 such sockets are compared, and nothing says that it is
- * the only one: where many connections share a local end, it proves that the process serves there, no more.
+ * one end with it: the same peer, or else the same local address and port? At most 64 such sockets are compared, and
+ * nothing says that it is the only one: where many connections share a local end, it proves that the process serves
+ * there, no more.
  * Answer: HELPER_R_LIVE (.e: that socket's own addresses, .sock_cookie, .sock_inode, .sock_pid), HELPER_R_GONE,
  * HELPER_R_NO_PROCESS, HELPER_R_OTHER_NETNS (that namespace is not open) or HELPER_R_ERROR. */
 int helper_peer(struct helper *h, uint64_t cookie, const struct helper_pid *p, size_t n, const struct endpoint *e);
