@@ -16,8 +16,7 @@
 
 enum rec_type {
 	REC_DATA = 1,	 /* payload: cleartext */
-	REC_OPEN = 2,	 /* payload: struct rec_open, SNI, ALPN; before the first DATA of a connection. Once more with the
-			  * same gen if the client random was not known then (early data of GnuTLS) and now is */
+	REC_OPEN = 2,	 /* payload: struct rec_open, SNI, ALPN; before the first DATA of a connection */
 	REC_CLOSE = 3,	 /* no payload; off: final offset of TX, other: of RX */
 	REC_HOLE = 4,	 /* no payload; len bytes from off were reported, but the application never held
 			  * them (SSL_sendfile) */

@@ -39,17 +39,23 @@ static int busy_fd[2] = {-1, -1}; /* what an attach holds right now */
 static pid_t busy_pid;
 static uint16_t last_producer; /* what the process that attached, or a parent, had: copied by fork */
 
-/* Programs that install a system call filter of their own which kills on surprise, or whose ways we
- * have not proven: never attach late, never ask for addresses. */
+/* Programs that install a system call filter of their own after their start, most of them one that kills on surprise, or
+ * whose ways we have not proven: never attach late, never ask for addresses. http and https are methods of apt.
+ * Whoever is missing here is named by TLSTAP_CONFINED=1. */
 static const char *const confined[] = {
-	"sshd", "sshd-session", "ssh", "vsftpd", "tor", "http", "https", "chrome", "chromium", "firefox", "firefox-esr",
+	"sshd",	  "sshd-session", "ssh",	   "vsftpd",	  "tor",	 "chronyd",
+	"ntpd",	  "ocserv",	  "ocserv-worker", "http",	  "https",	 "QtWebEngineProcess",
+	"chrome", "chromium",	  "firefox",	   "firefox-esr", "thunderbird",
 };
 
 static bool is_confined(void)
 {
 	const char *exe = (const char *)getauxval(AT_EXECFN);
 	const char *name = exe ? strrchr(exe, '/') : NULL;
+	const char *told = secure_getenv("TLSTAP_CONFINED");
 
+	if (told && *told && strcmp(told, "0") != 0)
+		return true;
 	name = name ? name + 1 : exe;
 	for (unsigned i = 0; name && i < sizeof(confined) / sizeof(confined[0]); i++)
 		if (strcmp(name, confined[i]) == 0)

@@ -179,14 +179,6 @@ static __attribute__((noinline)) struct shm_slot *renew_slot(const struct call *
 	return s;
 }
 
-/* The handle has got its client random after its OPEN record was out (early data of GnuTLS are taken before there is
- * a ClientHello): the same record again, with it. */
-static void say_random(const struct call *c, struct shm_slot *s)
-{
-	if (!load(&s->random8) && (load(&s->state) & SHM_SLOT_OPENED))
-		say_open(c, s);
-}
-
 /* Early data of a client were accepted or not, once the handshake is over. */
 static __attribute__((noinline)) void say_verdict(const struct call *c, struct shm_slot *s)
 {
@@ -195,7 +187,6 @@ static __attribute__((noinline)) void say_verdict(const struct call *c, struct s
 
 	if (early == TLS_EARLY_UNKNOWN)
 		return;
-	say_random(c, s);
 	init_rec(&r, s, REC_VERDICT);
 	r.off = load(&s->rep[DIR_TX]);
 	r.other = load(&s->rep[DIR_RX]);
@@ -229,6 +220,7 @@ void tap_enter(struct call *c, void *handle, enum dir dir, const void *ra, const
 	c->handle = handle;
 	c->dir = dir;
 	c->slot = NULL;
+	c->internal = site.internal;
 	if (!attach_on() || !site.lib || !handle || (site.internal && nested(c, frame)) ||
 	    !(c->producer = attach_producer(&c->parent))) {
 		c->handle = NULL;
@@ -270,8 +262,8 @@ static struct shm_slot *count(struct call *c, struct rec *r, size_t n, uint16_t 
 	else if ((r8 = c->lib->facts->random8(c->lib, c->handle)) && r8 != load(&s->random8)) {
 		if (load(&s->random8))
 			s = renew_slot(c, s, r8);
-		say_random(c, s);
-		store(&s->random8, r8);
+		else
+			store(&s->random8, r8);
 	}
 	if (!s) {
 		atomic_fetch_add_explicit(&attach_shm.h->lost_slot, n, memory_order_relaxed);
@@ -359,6 +351,18 @@ void tap_leave(struct call *c, const void *buf, size_t n, uint16_t flags)
 void tap_hole(struct call *c, size_t n)
 {
 	finish(c, REC_HOLE, NULL, n, 0);
+}
+
+void tap_aside(struct call *c, void *handle)
+{
+	c->handle = attach_on() ? handle : NULL;
+	c->slot = NULL;
+	if (!c->handle)
+		return;
+	c->outer = in_handle;
+	c->outer_frame = in_frame;
+	in_handle = handle;
+	in_frame = (uintptr_t)c;
 }
 
 uint64_t tap_counted(const void *handle, enum dir dir)

@@ -25,6 +25,37 @@ static void moved(struct call *c, const void *data, size_t size, ssize_t n, uint
 		tap_leave(c, data, n > 0 ? (size_t)n : 0, flags);
 }
 
+static bool is_zero(const uint8_t random[static 32])
+{
+	return memcmp(random, &(uint8_t[32]){0}, 32) == 0;
+}
+
+static void randoms(const struct tls_lib *lib, const void *s, uint8_t client[static 32], uint8_t server[static 32])
+{
+	struct gnutls_datum c = {.data = NULL}, v = {.data = NULL};
+
+	if (lib->gnutls_session_get_random)
+		lib->gnutls_session_get_random(s, &c, &v);
+	memset(client, 0, 32);
+	memset(server, 0, 32);
+	if (c.data && c.size == 32)
+		memcpy(client, c.data, 32);
+	if (v.data && v.size == 32)
+		memcpy(server, v.data, 32);
+}
+
+/* Data that the library sends in the midst of a handshake, before the server's hello, are early data, which it was given
+ * before. */
+static bool is_early(const struct call *c)
+{
+	uint8_t client[32], server[32];
+
+	if (!c->internal || !c->handle)
+		return false;
+	randoms(c->lib, c->handle, client, server);
+	return is_zero(server);
+}
+
 /* Corked, the library takes the data and sends them later: they count now. */
 ssize_t gnutls_record_send(gnutls_session_t s, const void *data, size_t size)
 {
@@ -33,7 +64,7 @@ ssize_t gnutls_record_send(gnutls_session_t s, const void *data, size_t size)
 
 	tap_enter(&c, s, DIR_TX, HERE, __func__);
 	n = REAL(c, gnutls_record_send) ? REAL(c, gnutls_record_send)(s, data, size) : GNUTLS_E_INTERNAL_ERROR;
-	moved(&c, data, size, n, 0);
+	moved(&c, data, size, n, is_early(&c) ? REC_F_EARLY : 0);
 	return n;
 }
 
@@ -61,20 +92,6 @@ ssize_t gnutls_record_send_range(gnutls_session_t s, const void *data, size_t si
 	return n;
 }
 
-/* Taken before the handshake, sent by it. */
-ssize_t gnutls_record_send_early_data(gnutls_session_t s, const void *data, size_t size)
-{
-	struct call c;
-	ssize_t n;
-
-	tap_enter(&c, s, DIR_TX, HERE, __func__);
-	n = REAL(c, gnutls_record_send_early_data) ? REAL(c, gnutls_record_send_early_data)(s, data, size)
-						   : GNUTLS_E_INTERNAL_ERROR;
-	/* the number of bytes taken, or in earlier versions 0 for all of them */
-	moved(&c, data, size, n == 0 ? (ssize_t)size : n, REC_F_EARLY);
-	return n;
-}
-
 /* The library reads the file and calls gnutls_record_send(), which is seen; or the kernel sends it (kTLS), and it is
  * not. */
 ssize_t gnutls_record_send_file(gnutls_session_t s, int fd, off_t *offset, size_t count)
@@ -94,14 +111,16 @@ ssize_t gnutls_record_send_file(gnutls_session_t s, int fd, off_t *offset, size_
 	return n;
 }
 
-/* What it sends was counted when it was taken: its calls of gnutls_record_send() are calls within this one. */
+/* What it sends was counted when it was taken. */
 int gnutls_record_uncork(gnutls_session_t s, unsigned flags)
 {
+	struct site site = resolve(HERE, __func__, s);
+	__typeof(&gnutls_record_uncork) real = site.lib ? site.lib->gnutls_record_uncork : (__typeof(real))site.real;
 	struct call c;
 	int ret;
 
-	tap_enter(&c, s, DIR_TX, HERE, __func__);
-	ret = REAL(c, gnutls_record_uncork) ? REAL(c, gnutls_record_uncork)(s, flags) : GNUTLS_E_INTERNAL_ERROR;
+	tap_aside(&c, s);
+	ret = real ? real(s, flags) : GNUTLS_E_INTERNAL_ERROR;
 	tap_leave(&c, NULL, 0, 0);
 	return ret;
 }
@@ -156,6 +175,7 @@ ssize_t gnutls_record_recv_early_data(gnutls_session_t s, void *data, size_t siz
 	return n;
 }
 
+/* A handshake is no data: agentd learns which socket it is about to see. */
 int gnutls_handshake(gnutls_session_t s)
 {
 	struct site site = resolve(HERE, __func__, s);
@@ -186,25 +206,6 @@ void gnutls_deinit(gnutls_session_t s)
 }
 
 /* --- facts ----------------------------------------------------------------------------------------- */
-
-static bool is_zero(const uint8_t random[static 32])
-{
-	return memcmp(random, &(uint8_t[32]){0}, 32) == 0;
-}
-
-static void randoms(const struct tls_lib *lib, const void *s, uint8_t client[static 32], uint8_t server[static 32])
-{
-	struct gnutls_datum c = {.data = NULL}, v = {.data = NULL};
-
-	if (lib->gnutls_session_get_random)
-		lib->gnutls_session_get_random(s, &c, &v);
-	memset(client, 0, 32);
-	memset(server, 0, 32);
-	if (c.data && c.size == 32)
-		memcpy(client, c.data, 32);
-	if (v.data && v.size == 32)
-		memcpy(server, v.data, 32);
-}
 
 static uint64_t random8(const struct tls_lib *lib, const void *s)
 {

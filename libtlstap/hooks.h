@@ -59,6 +59,7 @@ struct gnutls_datum {
 	ASK(BIO *, SSL_get_rbio, (const SSL *ssl))                                                         \
 	ASK(int, SSL_get_rfd, (const SSL *ssl))
 
+/* Without gnutls_record_send_early_data(): gnutls_handshake() calls gnutls_record_send() for what that was given. */
 #define GNUTLS_HOOKS(HOOK)                                                                                             \
 	HOOK(ssize_t, gnutls_record_send, (gnutls_session_t s, const void *data, size_t size),                         \
 	     GNUTLS_E_INTERNAL_ERROR)                                                                                  \
@@ -66,8 +67,6 @@ struct gnutls_datum {
 	     (gnutls_session_t s, const void *data, size_t size, size_t pad, unsigned flags), GNUTLS_E_INTERNAL_ERROR) \
 	HOOK(ssize_t, gnutls_record_send_range,                                                                        \
 	     (gnutls_session_t s, const void *data, size_t size, const void *range), GNUTLS_E_INTERNAL_ERROR)          \
-	HOOK(ssize_t, gnutls_record_send_early_data, (gnutls_session_t s, const void *data, size_t size),              \
-	     GNUTLS_E_INTERNAL_ERROR)                                                                                  \
 	HOOK(ssize_t, gnutls_record_send_file, (gnutls_session_t s, int fd, off_t *offset, size_t count),              \
 	     GNUTLS_E_INTERNAL_ERROR)                                                                                  \
 	HOOK(int, gnutls_record_uncork, (gnutls_session_t s, unsigned flags), GNUTLS_E_INTERNAL_ERROR)                 \
