@@ -83,7 +83,7 @@ static void client(int i)
 		gnutls_session_set_data(g.s, ticket.data, ticket.size);
 		r = gnutls_record_send_early_data(g.s, EARLY, 10);
 		if (r >= 0)
-			r = gnutls_record_send_early_data(g.s, EARLY + 10, strlen(EARLY) - 10);
+			r = gnutls_record_send_early_data(g.s, &EARLY[10], strlen(EARLY) - 10);
 		printf("%d: early data %zd\n", i, r);
 	}
 	gsnip_handshake(&g);
