@@ -88,6 +88,14 @@ void sessions_free(struct sessions **s)
 	*s = NULL;
 }
 
+/* Hellos carry the time at which they were read, which may be a little before what was heard of since. */
+static uint64_t later(struct sessions *s, uint64_t now_ns)
+{
+	if (now_ns > s->now_ns)
+		s->now_ns = now_ns;
+	return s->now_ns;
+}
+
 static uint32_t number(const struct sessions *s, const struct session *x)
 {
 	return (uint32_t)(x - s->t.s);
@@ -256,7 +264,7 @@ static void server_hello(struct sessions *s, const struct hello *h, uint64_t net
 
 void sessions_hello(struct sessions *s, const struct hello *h, uint64_t netns, uint64_t now_ns)
 {
-	s->now_ns = now_ns;
+	now_ns = later(s, now_ns);
 	if (!netns)
 		netns = s->coverage.own_netns;
 	if (h->server && !h->retry)
@@ -271,6 +279,7 @@ void sessions_delivered(struct sessions *s, const uint8_t client_random[32], uin
 {
 	struct session *x = session_find_random(&s->t, client_random, 32);
 
+	now_ns = later(s, now_ns);
 	if (x && x->delivered)
 		return;
 	if (!x) /* its hello is still to be read; or there is none: it was before us, or inside another session */
@@ -298,7 +307,7 @@ void sessions_ended(struct sessions *s, const struct tuple *t, uint64_t netns, u
 	struct session *x = session_find_tuple(&s->t, t, netns ? netns : s->coverage.own_netns, &i);
 
 	if (x)
-		end(s, x, now_ns);
+		end(s, x, later(s, now_ns));
 }
 
 /* The oldest of @list, if it has been there since @ns or longer. */
@@ -317,7 +326,7 @@ void sessions_tick(struct sessions *s, uint64_t now_ns)
 {
 	struct session *x;
 
-	s->now_ns = now_ns;
+	now_ns = later(s, now_ns);
 	while ((x = due(s, SESSION_YOUNG, YOUNG_NS))) {
 		coverage_look(&s->coverage, x, number(s, x), false, now_ns);
 		session_move(&s->t, x, SESSION_OLD);
