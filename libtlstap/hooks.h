@@ -101,6 +101,7 @@ GNUTLS_HOOKS(PROTOTYPE)
 struct tls_lib {
 	uintptr_t lo, hi;	       /* where it is mapped */
 	const struct tls_facts *facts; /* what kind it is; NULL: none that we know */
+	const char *soname;	       /* what modules call it that need it; NULL: it has no name */
 #define HOOK_MEMBER(ret, name, args, fail) ret(*name) args;
 #define ASK_MEMBER(ret, name, args) ret(*name) args;
 	OPENSSL_HOOKS(HOOK_MEMBER)

@@ -165,19 +165,25 @@ static bool dynamic_of(const struct object *o, struct dynamic *ret)
 	return ret->sym && ret->str && ret->versym && ret->need && ret->undefined;
 }
 
-/* The version that the module of @o wants of @name, or NULL: any. */
-static const char *wanted_version(const struct object *o, const char *name)
+/* What the module of @o wants when it says @name. */
+struct wanted {
+	const char *version; /* NULL: any, or the module does not want @name at all */
+	const char *file;    /* and whose, by the soname known when the module was linked */
+};
+
+static struct wanted wanted_by(const struct object *o, const char *name)
 {
+	struct wanted none = {.version = NULL};
 	struct dynamic d;
 	unsigned index = 0;
 
-	if (!dynamic_of(o, &d))
-		return NULL;
+	if (!o->found || !dynamic_of(o, &d))
+		return none;
 	for (size_t i = 1; i < d.undefined && !index; i++)
 		if (d.sym[i].st_shndx == SHN_UNDEF && strcmp(d.str + d.sym[i].st_name, name) == 0)
 			index = d.versym[i] & 0x7fff;
 	if (index < 2)
-		return NULL;
+		return none;
 	for (const char *p = (const char *)d.need; d.need_n--;) {
 		const ElfW(Verneed) *need = (const void *)p;
 		const char *q = p + need->vn_aux;
@@ -186,22 +192,35 @@ static const char *wanted_version(const struct object *o, const char *name)
 			const ElfW(Vernaux) *aux = (const void *)q;
 
 			if ((aux->vna_other & 0x7fff) == index)
-				return d.str + aux->vna_name;
+				return (struct wanted){.version = d.str + aux->vna_name, .file = d.str + need->vn_file};
 			q += aux->vna_next;
 		}
 		if (!need->vn_next)
 			break;
 		p += need->vn_next;
 	}
-	return NULL;
+	return none;
+}
+
+static const char *soname_of(const struct object *o)
+{
+	const ElfW(Dyn) *name = NULL;
+	const char *str = NULL;
+
+	for (const ElfW(Dyn) *d = o->dyn; d && d->d_tag != DT_NULL; d++) {
+		if (d->d_tag == DT_STRTAB)
+			str = (const char *)dyn_ptr(o, d->d_un.d_ptr);
+		if (d->d_tag == DT_SONAME)
+			name = d;
+	}
+	return str && name ? str + name->d_un.d_val : NULL;
 }
 
 /* --- libraries ------------------------------------------------------------------------------------- */
 
 /* The real @name for a caller in @from, as the dynamic linker would have bound it. */
-static void *bind(const struct object *from, const char *name)
+static void *bind(const struct object *from, const char *name, const char *version)
 {
-	const char *version = from->found ? wanted_version(from, name) : NULL;
 	void *sym, *h;
 
 	sym = version ? old_dlvsym(RTLD_NEXT, name, version) : old_dlsym(RTLD_NEXT, name);
@@ -276,6 +295,7 @@ static const struct tls_lib *lib_of(const struct object *o)
 	fill(&fresh, h);
 	if (!fresh.facts)
 		fresh.hi = fresh.lo; /* known, but nothing is inside */
+	fresh.soname = soname_of(o); /* valid for ever, as the object is */
 	lib = known(o->lo);	     /* another thread may have been quicker */
 	if (lib || atomic_load_explicit(&libs_n, memory_order_relaxed) >= LIBS)
 		return lib;
@@ -379,11 +399,19 @@ static _Atomic uint64_t *site_of(uintptr_t ra)
 	return &sites[(ra ^ ra >> 8 ^ ra >> 16) & (SITES - 1)];
 }
 
-static struct site remember(const struct tls_lib *lib, const void *ra)
+static void remember(const struct tls_lib *lib, const void *ra)
 {
 	atomic_store_explicit(site_of((uintptr_t)ra), (uint64_t)(uintptr_t)ra << 8 | (uint64_t)(lib - libs + 1),
 			      memory_order_release);
-	return reaches(lib, ra);
+}
+
+/* A session of GnuTLS says nothing before its handshake. But if the only libgnutls is the one that the caller was linked
+ * with, the dynamic linker need not be asked, which may be busy. */
+static const struct tls_lib *obvious(const struct tls_facts *kind, const struct wanted *w)
+{
+	const struct tls_lib *lib = kind == &gnutls_facts ? only(kind) : NULL;
+
+	return lib && lib->soname && w->file && strcmp(lib->soname, w->file) == 0 ? lib : NULL;
 }
 
 /* Look again at what is mapped; ask the dynamic linker. */
@@ -393,23 +421,25 @@ static __attribute__((noinline)) struct site find(const void *ra, const char *na
 	const struct tls_facts *kind = kind_of(name);
 	const struct tls_lib *lib;
 	struct object from, at;
+	struct wanted want;
 	int err = errno;
 
 	(void)resolve_learn();
-	lib = handle ? owner(handle) : NULL;
-	if (lib) {
-		ret = reaches(lib, ra);
-	} else if ((lib = !handle || kind == &gnutls_facts ? only(kind) : NULL)) {
-		/* a session of GnuTLS says nothing before its handshake */
-		ret = handle ? remember(lib, ra) : reaches(lib, ra);
-	} else if (old_dlsym && old_dlopen && old_dlvsym && old_dlclose) {
+	lib = handle ? owner(handle) : only(kind);
+	if (!lib) {
 		from = object_at(ra);
-		ret.real = bind(&from, name);
-		at = object_at(ret.real);
-		lib = ret.real ? lib_of(&at) : NULL;
+		want = wanted_by(&from, name);
+		lib = obvious(kind, &want);
+		if (!lib && old_dlsym && old_dlopen && old_dlvsym && old_dlclose) {
+			ret.real = bind(&from, name, want.version);
+			at = object_at(ret.real);
+			lib = ret.real ? lib_of(&at) : only(kind);
+		}
 		if (lib && lib->facts == kind)
-			ret = remember(lib, ra);
+			remember(lib, ra);
 	}
+	if (lib && lib->facts == kind)
+		ret = reaches(lib, ra);
 	errno = err;
 	return ret;
 }
