@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two different libssl in one process, each loaded by a plugin with RTLD_LOCAL; both talk at the same time.
- *   twolibs server|client ADDR PORT [ROUNDS]     plugin A at PORT, plugin B at PORT + 1 */
+/* Two different libssl, or libgnutls, in one process, each loaded by a plugin with RTLD_LOCAL; both talk at the same time.
+ *   twolibs server|client ADDR PORT [ROUNDS [gnutls]]     plugin A at PORT, plugin B at PORT + 1 */
 #include <dlfcn.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,14 +81,14 @@ static void *load(const char *dir, const char *file)
 	return h;
 }
 
-static unsigned count_libssl(void)
+static unsigned count_libraries(const char *name)
 {
 	FILE *f = fopen("/proc/self/maps", "r");
 	unsigned n = 0;
 	char line[4096];
 
 	while (f != NULL && fgets(line, sizeof(line), f) != NULL)
-		n += strstr(line, "/libss") != NULL && strstr(line, "r-xp") != NULL;
+		n += strstr(line, name) != NULL && strstr(line, "r-xp") != NULL;
 	if (f != NULL)
 		fclose(f);
 	return n;
@@ -97,11 +98,12 @@ int main(int argc, char **argv)
 {
 	struct job a = {.name = "A"}, b = {.name = "B"};
 	char dir[PATH_MAX];
+	bool gnutls = argc > 5 && strcmp(argv[5], "gnutls") == 0;
 	pthread_t ta, tb;
 	ssize_t n = readlink("/proc/self/exe", dir, sizeof(dir) - 1);
 
 	if (argc < 4 || n <= 0) {
-		fprintf(stderr, "usage: %s server|client ADDR PORT [ROUNDS]\n", argv[0]);
+		fprintf(stderr, "usage: %s server|client ADDR PORT [ROUNDS [gnutls]]\n", argv[0]);
 		return 2;
 	}
 	dir[n] = '\0';
@@ -111,12 +113,12 @@ int main(int argc, char **argv)
 	a.port = atoi(argv[3]);
 	b.port = a.port + 1;
 	a.rounds = b.rounds = argc > 4 ? atoi(argv[4]) : 100;
-	a.library = load(dir, "plugin-a.so");
-	b.library = load(dir, "plugin-b.so");
+	a.library = load(dir, gnutls ? "gplugin-a.so" : "plugin-a.so");
+	b.library = load(dir, gnutls ? "gplugin-b.so" : "plugin-b.so");
 	pthread_create(&ta, NULL, run, &a);
 	pthread_create(&tb, NULL, run, &b);
 	pthread_join(ta, NULL);
 	pthread_join(tb, NULL);
-	printf("%s\n%s\nlibraries %u\n", a.result, b.result, count_libssl());
+	printf("%s\n%s\nlibraries %u\n", a.result, b.result, count_libraries(gnutls ? "/libgnutl" : "/libss"));
 	return 0;
 }

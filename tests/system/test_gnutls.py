@@ -152,3 +152,19 @@ def test_confined_program_states_no_address(tapped, agentd, net, scratch):
     counters = agent.check_balance()
     assert counters["reported"] == 200000 * len(tapped), counters
     assert counters["forged"] + counters["duplicate"] + counters["unpaired"] == counters["reported"], counters
+
+
+@pytest.mark.parametrize("tapped", BOTH, ids="+".join)
+def test_two_libgnutls_in_one_process(tapped, agentd, net, scratch):
+    """Each by dlopen with RTLD_LOCAL, one under another name; sessions go to the one that made them."""
+    path = os.path.join(scratch, "forged.pcapng")
+    agent = agentd("-I", "any", "-D", "-w", path, "--pool-size", POOL)
+    pair = Pair("twolibs", ["50", "gnutls"], net, os.path.join(scratch, "two"), tapped, agent)
+    assert [pair.outcome[r][0] for r in ("client", "server")] == [0, 0], pair.outcome
+    assert b"libraries 2" in pair.outcome["client"][1] and pair.outcome["client"][1].count(b"rounds: 0") == 2
+    agent.check_balance()
+    agent.stop()
+    flows = {key[1][1]: (f.stream(0), f.stream(1)) for key, f in capture.flows(path).items()}
+    assert flows == {port + 4: (b"".join(b"%s asks %d\n" % (name, i) for i in range(50)),
+                                b"".join(b"%s answers %d\n" % (name, i) for i in range(50)))
+                     for name, port in ((b"A", PORT), (b"B", PORT + 1))}
