@@ -158,6 +158,15 @@ static void become(struct tunnel *t, enum state state)
 	}
 }
 
+static void hang_up(struct tunnel *t)
+{
+	if (t->fd == -1)
+		return;
+	own_tunnel_over(t->own, t->attempts % OWN_TUNNELS);
+	close(t->fd);
+	t->fd = -1;
+}
+
 /* Undo whatever the state had. May be called in any state, twice too. */
 static void release(struct tunnel *t)
 {
@@ -165,9 +174,7 @@ static void release(struct tunnel *t)
 	ev_timer_stop(t->loop, &t->tick);
 	ev_io_stop(t->loop, &t->io);
 	tls_free(&t->tls);
-	if (t->fd != -1)
-		close(t->fd);
-	t->fd = -1;
+	hang_up(t);
 	resolve_free(&t->resolve);
 	backlog_clear(&t->backlog);
 	t->s.n.unknown += ledger_break(&t->ledger);
@@ -419,8 +426,7 @@ static void end_of(const struct sockaddr *sa, struct tuple *t, enum side side)
 	}
 }
 
-/* Say that this connection is ours, so that no agent mirrors it. Those before it stay told for a while: their packets
- * may still wait to be captured. */
+/* Say that this connection is ours, so that no agent mirrors it. */
 static void tell_own(struct tunnel *t, const struct sockaddr *to)
 {
 	struct sockaddr_storage sa = {0};
@@ -434,7 +440,7 @@ static void tell_own(struct tunnel *t, const struct sockaddr *to)
 	len = sizeof(sa);
 	end_of(getpeername(t->fd, (struct sockaddr *)&sa, &len) == 0 ? (const struct sockaddr *)&sa : to, &ends,
 	       SIDE_SERVER);
-	own_tunnel(t->own, t->attempts++ % OWN_TUNNELS, &ends);
+	own_tunnel(t->own, ++t->attempts % OWN_TUNNELS, &ends);
 }
 
 static void connect_next(struct tunnel *t)
@@ -467,8 +473,7 @@ static void try_next(struct tunnel *t, const char *why)
 	}
 	ev_io_stop(t->loop, &t->io);
 	tls_free(&t->tls);
-	close(t->fd);
-	t->fd = -1;
+	hang_up(t);
 	connect_next(t);
 }
 

@@ -20,6 +20,7 @@
 #include "rtnl.h"
 
 #define MAGIC 0x316e776f534c54ull /* "TLSown1": another layout gets another one */
+#define LIVE 1
 #define REFRESH_NS 1000000000ull
 #define TRIES 100	 /* to read a line while its owner writes it */
 #define PATH_LONGEST 256 /* bytes */
@@ -27,8 +28,8 @@
 #define LOCK_WAIT_US 10000
 
 struct body {
-	uint64_t netns; /* inode of its network namespace */
-	struct tuple tunnel[OWN_TUNNELS];
+	uint64_t netns;			      /* inode of its network namespace */
+	struct tuple tunnel[OWN_TUNNELS];     /* pad[0]: LIVE or not */
 	uint32_t ifindex[2 * OWN_INTERFACES]; /* the second half: other ends of veth pairs */
 	uint16_t port[OWN_PORTS];
 };
@@ -60,7 +61,7 @@ struct own {
 	struct tuple tunnel[(OWN_LINES + 1) * OWN_TUNNELS]; /* we may be without a line among them */
 	uint32_t interface[(OWN_LINES + 1) * 2 * OWN_INTERFACES];
 	uint64_t listens[65536 / 64];  /* ports of receivers */
-	uint64_t tunneled[65536 / 64]; /* ports of tunnels: most packets need no look at the list */
+	uint64_t tunneled[65536 / 64]; /* local ports of tunnels: most packets need no look at the list */
 };
 
 static uint64_t now(void)
@@ -69,20 +70,6 @@ static uint64_t now(void)
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-/* The same connection always in the same order. */
-static void order(struct tuple *t)
-{
-	int c = memcmp(t->addr[0], t->addr[1], sizeof(t->addr[0]));
-	struct tuple was = *t;
-
-	if (c < 0 || (c == 0 && t->port[0] <= t->port[1]))
-		return;
-	for (int i = 0; i < 2; i++) {
-		memcpy(t->addr[i], was.addr[1 - i], sizeof(t->addr[i]));
-		t->port[i] = was.port[1 - i];
-	}
 }
 
 static bool has(const uint64_t map[static 65536 / 64], uint16_t port)
@@ -269,11 +256,19 @@ void own_tunnel(struct own *o, unsigned which, const struct tuple *t)
 		return;
 	if (t != NULL) {
 		ends = *t;
-		order(&ends);
+		ends.pad[0] = LIVE;
 	}
 	if (memcmp(&ends, &o->body.tunnel[which], sizeof(ends)) == 0)
 		return;
 	o->body.tunnel[which] = ends;
+	publish(o);
+}
+
+void own_tunnel_over(struct own *o, unsigned which)
+{
+	if (o == NULL || which >= OWN_TUNNELS || o->body.tunnel[which].pad[0] != LIVE)
+		return;
+	o->body.tunnel[which].pad[0] = 0;
 	publish(o);
 }
 
@@ -340,8 +335,7 @@ static void add(struct own *o, const struct body *b)
 		if (b->tunnel[i].ver != 4 && b->tunnel[i].ver != 6)
 			continue;
 		o->tunnel[o->tunnels++] = b->tunnel[i];
-		put(o->tunneled, b->tunnel[i].port[0]);
-		put(o->tunneled, b->tunnel[i].port[1]);
+		put(o->tunneled, b->tunnel[i].port[SIDE_CLIENT]);
 	}
 	for (unsigned i = 0; i < 2 * OWN_INTERFACES; i++)
 		if (b->ifindex[i] != 0)
@@ -376,21 +370,29 @@ void own_refresh(struct own *o, uint64_t now_ns)
 	}
 }
 
+static bool same_end(const struct tuple *a, unsigned i, const struct tuple *b, unsigned k)
+{
+	return a->port[i] == b->port[k] && memcmp(a->addr[i], b->addr[k], sizeof(a->addr[i])) == 0;
+}
+
 bool own_is_tunnel(const struct own *o, const struct tuple *t)
 {
-	struct tuple ends;
-
 	if (o == NULL)
 		return false;
 	if (has(o->listens, t->port[0]) || has(o->listens, t->port[1]))
 		return true;
-	if (!has(o->tunneled, t->port[0]) || !has(o->tunneled, t->port[1]))
+	if (!has(o->tunneled, t->port[0]) && !has(o->tunneled, t->port[1]))
 		return false;
-	ends = *t;
-	order(&ends);
-	for (unsigned i = 0; i < o->tunnels; i++)
-		if (memcmp(&o->tunnel[i], &ends, sizeof(ends)) == 0)
-			return true;
+	for (unsigned n = 0; n < o->tunnels; n++)
+		for (unsigned i = 0; i < 2; i++) {
+			const struct tuple *own = &o->tunnel[n];
+			bool local = same_end(t, i, own, SIDE_CLIENT), remote = same_end(t, !i, own, SIDE_SERVER);
+
+			if (t->ver != own->ver || t->port[i] != own->port[SIDE_CLIENT])
+				continue;
+			if (own->pad[0] == LIVE ? local || remote : local && remote)
+				return true;
+		}
 	return false;
 }
 

@@ -34,9 +34,13 @@ struct own;
 int own_open(struct own **ret, const char *path, bool *ret_shared, int *ret_err);
 void own_close(struct own **o);
 
-/* Connection @which (0 .. OWN_TUNNELS-1) of this process: its tunnel. @t: NULL: it has none now. Either order of ends.
- * Packets of a tunnel that is over may still wait to be captured: forget a connection only for a new one. */
+/* Connection @which (0 .. OWN_TUNNELS-1) of this process: its tunnel. NULL: it has none now.
+ * @t  SIDE_CLIENT is the end on this host, and its port that connection's alone (sock_tcp_connect() sees to it): NAT
+ *     on this host may show packets of the tunnel with another address there, or with another other end */
 void own_tunnel(struct own *o, unsigned which, const struct tuple *t);
+/* That connection is over. Its packets may still wait to be captured, so it stays known, by both ends now: replace it
+ * by a new one only. */
+void own_tunnel_over(struct own *o, unsigned which);
 /* This process replays to interface @ifindex (0: it does not); the other end of a veth pair is found and meant too.
  * Cheap if nothing changed: call it again once a second, for an interface that went away comes back as another. */
 void own_replay(struct own *o, unsigned which, uint32_t ifindex);

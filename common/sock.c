@@ -242,11 +242,13 @@ int sock_tcp_listen(const char *host, uint16_t port, bool reuse_port)
 
 int sock_tcp_connect(const struct sockaddr *sa, socklen_t len)
 {
+	struct sockaddr_storage any = {.ss_family = sa->sa_family};
 	int one = 1, fd = socket(sa->sa_family, SOCK_STREAM | BORN, 0);
 
 	if (fd == -1)
 		return -errno;
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	(void)bind(fd, (const struct sockaddr *)&any, len <= sizeof(any) ? len : sizeof(any));
 	if (connect(fd, sa, len) == -1 && errno != EINPROGRESS)
 		return fail(fd);
 	return fd;

@@ -245,6 +245,27 @@ def test_no_loop_to_a_remote_receiver(agentd, receiverd, net, scratch):
         assert not [p for p in ports if 3005 in p], ports
 
 
+@pytest.mark.parametrize("chain,rule", [
+    ("output", f"ip daddr 198.51.100.77 tcp dport 4000 dnat to {network.IDS4}:3005"),
+    ("postrouting", "ip protocol tcp oifname eth1 snat to 198.51.100.78"),
+])
+def test_no_loop_where_the_host_changes_addresses(agentd, receiverd, net, scratch, chain, rule):
+    """As a Kubernetes service or a masquerading host does: what is on the wire are not the socket's addresses."""
+    hook = {"output": "type nat hook output priority -100", "postrouting": "type nat hook postrouting priority 100"}
+    run(["nft", f"table ip t {{\nchain c {{\n{hook[chain]}\n{rule}\n}}\n}}\n"], ns=net.server)
+    net.server.address("eth1", "198.51.100.78/24")
+    path = os.path.join(scratch, "received.pcapng")
+    receiverd("-c", "-o", "none", "-w", path, ns=net.ids)
+    agent = agentd("-i", "any", "-t", "198.51.100.77:4000" if chain == "output" else network.IDS4)
+    agent.daemon.wait_log("connected to")
+    traffic(net.client, "udp", network.SERVER4, SINK_PORT, 500, 500, 2000)
+    counters = settled_seen(agent)
+    assert counters["own"] > 10 and 500 <= counters["sent"] < 1500, counters
+    agent.stop()
+    wait_for(lambda: datagrams(path) == Counter(range(500)))
+    assert not [f for _, f in capture.frames(path) if f[12:14] == b"\x08\0" and f[23] == 6]
+
+
 def test_two_agents_do_not_mirror_each_other(agentd, receiverd, net, scratch):
     path = os.path.join(scratch, "received.pcapng")
     receiverd("-c", "-o", "none", "-w", path, ns=net.ids)

@@ -109,6 +109,9 @@ static void test_what_one_says_the_other_knows_at_once(void **state)
 		assert_false(own_is_replay(o, 1));
 		assert_false(own_is_replay(o, 0));
 	}
+	own_tunnel_over(a, 0);
+	own_refresh(b, at + 2);
+	assert_true(is_tunnel(b, 4, 40000, 3005));
 	own_tunnel(a, 0, NULL);
 	own_refresh(b, at + 2);
 	assert_false(is_tunnel(b, 4, 40000, 3005));
@@ -119,6 +122,37 @@ static void test_what_one_says_the_other_knows_at_once(void **state)
 	assert_false(is_tunnel(b, 4, 1, 3006));
 	own_close(&b);
 	own_close(&b);
+}
+
+/* Where NAT on this host has changed one end, the other one tells. */
+static void test_nat(void **state)
+{
+	struct tuple t = tuple(4, 40000, 3005), seen[] = {t, t, t, t, t, t}, six = t;
+	static const bool live[] = {true, true, true, false, false, false};
+	struct own *o = open_shared();
+
+	(void)state;
+	seen[1].port[1] = 443; /* DNAT: another receiver */
+	seen[1].addr[1][0]++;
+	seen[2].addr[0][0]++; /* SNAT */
+	seen[3].addr[0][0]++; /* somebody else's */
+	seen[3].addr[1][0]++;
+	seen[4].port[0]++;	 /* another connection to the receiver */
+	seen[5].port[1] = 40000; /* to a port that is no tunnel's, there */
+	seen[5].port[0] = 3005;
+	six.ver = 6;
+	own_tunnel(o, 0, &t);
+	own_refresh(o, now());
+	for (unsigned i = 0; i < 6; i++)
+		assert_int_equal(own_is_tunnel(o, &seen[i]), live[i]);
+	assert_false(own_is_tunnel(o, &six));
+	own_tunnel_over(o, 0);
+	own_tunnel_over(o, OWN_TUNNELS);
+	own_tunnel_over(NULL, 0);
+	own_refresh(o, now());
+	for (unsigned i = 0; i < 6; i++)
+		assert_int_equal(own_is_tunnel(o, &seen[i]), i == 0);
+	own_close(&o);
 }
 
 static void test_a_dead_one_counts_for_a_while(void **state)
@@ -377,7 +411,7 @@ static void test_readers_see_whole_lines(void **state)
 			own_tunnel(mine, 0, &t);
 		}
 	}
-	for (unsigned i = 0; i < 2000000 && (i < 20000 || !seen[0] || !seen[1]); i++) {
+	for (unsigned i = 0; (i < 20000 || !seen[0] || !seen[1]) && now() < at + 10 * SECOND; i++) {
 		own_refresh(o, at);
 		assert_true(o->tunnels <= 1);
 		for (unsigned k = 0; k < o->tunnels; k++) {
@@ -457,6 +491,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_what_one_says_the_other_knows_at_once, fresh),
+		cmocka_unit_test_setup(test_nat, fresh),
 		cmocka_unit_test_setup(test_a_dead_one_counts_for_a_while, fresh),
 		cmocka_unit_test_setup(test_limits, fresh),
 		cmocka_unit_test_setup(test_torn_and_nonsense, fresh),
