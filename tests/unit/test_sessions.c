@@ -338,6 +338,14 @@ static void test_a_random_that_never_changes(void **state)
 		sessions_tick(s, i * 15 * S + S);
 	}
 	is(s, 200, 200, 0);
+	for (uint16_t i = 0; i < 10; i++) { /* and one that always uses the same port */
+		struct hello h = hello("203.0.113.1", 7, "203.0.113.2", 443, 10, "");
+
+		both(s, &h, OWN, 4000 * S + i * 15 * S);
+		sessions_ended(s, &h.t, OWN, 4001 * S + i * 15 * S);
+	}
+	sessions_tick(s, 5000 * S);
+	is(s, 210, 200, 10);
 	sessions_free(&s);
 }
 
@@ -408,10 +416,16 @@ static void test_the_table_is_bounded_and_says_so(void **state)
 	sessions_free(&s);
 }
 
+static const uint32_t *random_chain_of(const struct sessions *s, const uint8_t *random)
+{
+	return &s->t.by_random[session_hash(random, HELLO_RANDOM_MIN, s->t.seed) & s->t.mask];
+}
+
 static void test_hellos_alone_do_not_displace_sessions(void **state)
 {
 	struct sessions *s = start(NULL, NULL);
 	struct hello real = hello("203.0.113.1", 1, "203.0.113.2", 443, 1, ""), h;
+	unsigned chain = 0;
 
 	(void)state;
 	both(s, &real, OWN, 1 * S);
@@ -421,6 +435,9 @@ static void test_hellos_alone_do_not_displace_sessions(void **state)
 		sessions_hello(s, &h, OWN, 1 * S);
 	}
 	assert_in_range(s->t.touched, 1, SESSIONS_MAX / 4 + 1);
+	for (uint32_t i = *random_chain_of(s, h.random); i; i = s->t.s[i - 1].next_random)
+		chain++;
+	assert_in_range(chain, 1, SESSION_CHAIN);
 	sessions_delivered(s, real.random, 1 * S);
 	is(s, 1, 1, 0);
 	sessions_free(&s);
@@ -545,6 +562,7 @@ static void test_missed_ones_that_were_not_looked_up_are_like_those_that_were(vo
 	e = whose(cookie[0], HELPER_R_OK, HELPER_WHOSE_TLS, "/usr/bin/curl");
 	sessions_on_answer(s, &e);
 	sessions_on_answer(s, &e); /* nobody waits for it any more */
+	assert_int_equal(s->coverage.answered, 1);
 	sessions_tick(s, 3 * S);
 	is(s, 10, 0, 10);
 	assert_int_equal(s->coverage.missed[COVERAGE_NAMED], 10);
