@@ -3,6 +3,7 @@
 
   aio.py server --cert C --key K [--port 443]   HTTP/1.1: the answer to /TOKEN repeats TOKEN; prints "PEERPORT TOKEN"
   aio.py client --host H [--count N] --token T  N connections at once, for /T-0, /T-1, ...; prints "OWNPORT TOKEN"
+                                                after --linger seconds it closes them
   aio.py proxy  --cert C --key K [--port 3128]  an HTTPS proxy that knows CONNECT; prints "PEERPORT OWNPORT\""""
 import argparse
 import asyncio
@@ -60,6 +61,7 @@ async def fetch(options, token):
     body = await reader.readexactly((len(token) + 1) * 200)
     assert b" 200 " in head and body == (token.encode() + b"\n") * 200, (head, body)
     say(port, token)
+    await asyncio.sleep(options.linger)
     await finish(writer)
 
 
@@ -102,6 +104,7 @@ def main():
     parser.add_argument("--host")
     parser.add_argument("--port", type=int, default=443)
     parser.add_argument("--count", type=int, default=1)
+    parser.add_argument("--linger", type=float, default=0)
     parser.add_argument("--cert")
     parser.add_argument("--key")
     options = parser.parse_args()
