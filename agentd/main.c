@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <net/if.h>
 #include <pwd.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -194,6 +195,26 @@ static void be_prompt(void)
 	(void)syscall(SYS_sched_setattr, 0, &attr, 0);
 }
 
+/* What the thread that reads handshakes inherits (wire.c): it is started without privileges, and these need some. */
+static void hurry(void)
+{
+	const struct sched_param real_time = {.sched_priority = 1};
+	const struct rlimit again = {.rlim_cur = 1, .rlim_max = 1};
+
+	(void)setpriority(PRIO_PROCESS, 0, READER_NICE);
+	(void)setrlimit(RLIMIT_RTPRIO, &again);
+	(void)sched_setscheduler(0, SCHED_FIFO, &real_time);
+}
+
+static void no_hurry(int nice_was)
+{
+	const struct sched_param ordinary = {.sched_priority = 0};
+
+	(void)sched_setscheduler(0, SCHED_OTHER, &ordinary);
+	(void)setpriority(PRIO_PROCESS, 0, nice_was);
+	be_prompt();
+}
+
 /* Each process costs two descriptors: as many as we may have. */
 static void many_descriptors(void)
 {
@@ -281,7 +302,7 @@ static int start(struct agent *a)
 		l->wire = &a->wire;
 		l->attach = &a->attach;
 		ret = wire_start(&a->wire, l);
-		(void)setpriority(PRIO_PROCESS, 0, a->nice);
+		no_hurry(a->nice);
 		if (ret)
 			return ret;
 		/* the mappings of a predecessor before new processes come */
@@ -310,7 +331,7 @@ static int run(struct agent *a)
 	}
 	a->nice = getpriority(PRIO_PROCESS, 0);
 	if (a->conf.interface)
-		(void)setpriority(PRIO_PROCESS, 0, READER_NICE);
+		hurry();
 	ret = priv_drop(user_of(&a->conf), NULL, 0);
 	if (ret) {
 		log_error_errno("main", -ret, "cannot become user %s (see --user)", user_of(&a->conf));

@@ -89,6 +89,20 @@ static void refuse(struct tap *t, unsigned why)
 		 f->member_n ? (int)f->member[0]->p.pid : 0, f->member_n ? f->member[0]->exe : "", addr, why_text(why));
 }
 
+/* For who wants to know why. */
+static void explain(const struct tap *t, const struct hellos_seen *s, size_t n)
+{
+	static const char *const owner[] = {"unknown", "a local socket", "no local socket"};
+	char addr[TUPLE_STRLEN];
+
+	for (size_t i = 0; i < n; i++)
+		log_debug("pair",
+			  "seen: %s, namespace %llu%s, client %s of %u, server %s of %u; the process is in %llu",
+			  tuple_str(&s[i].t, addr), (unsigned long long)s[i].netns, s[i].ended ? ", ended" : "",
+			  owner[s[i].owner[SIDE_CLIENT] % 3], s[i].uid[SIDE_CLIENT], owner[s[i].owner[SIDE_SERVER] % 3],
+			  s[i].uid[SIDE_SERVER], (unsigned long long)t->family->netns);
+}
+
 static void unpaired(struct tap *t)
 {
 	t->family->lane->unpaired_n++;
@@ -335,10 +349,12 @@ static void by_wire(struct tap *t)
 	if (own) {
 		accept_seen(t, own, all, n_all);
 	} else if (t->uids_asked) {
-		if (f->uids_asked || f->scan_asked || !f->scanned)
+		if (f->uids_asked || f->scan_asked || !f->scanned) {
 			later(t);
-		else
-			refuse(t, n ? HELPER_R_OK : t->proof == PROOF_NOT ? t->why_not : HELPER_R_OTHER_NETNS);
+			return;
+		}
+		explain(t, all, n_all);
+		refuse(t, n ? HELPER_R_OK : t->proof == PROOF_NOT ? t->why_not : HELPER_R_OTHER_NETNS);
 	} else if (!n_all) {
 		if (inner(t))
 			return;

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,16 +19,18 @@
 #include "lane.h"
 
 #define TABLE_FILE "hellos"
-#define READ_MAX 4096		    /* packets of one socket in one go */
+#define READ_STEP 32u		    /* packets between two chances for the lane */
+#define READ_MAX 4096u		    /* packets of one socket in one pass */
+#define READER_WAIT_NS 20000000	    /* how long the lane waits for the reader at most */
 #define NETNS_WAIT_MS 3000	    /* for the helper, at the start */
 #define NETNS_IDLE_NS 5000000000ull /* a namespace without a tapped process is let go after so long */
 #define DROPS_LOG_NS 30000000000ull /* between two lines about lost hellos */
 
-static uint64_t monotonic_ns(void)
+static uint64_t clock_of(clockid_t clock)
 {
 	struct timespec ts;
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	(void)clock_gettime(clock, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
@@ -81,19 +84,19 @@ static void tell_sessions(struct wire *w, const struct hello *h, uint64_t netns,
 		w->news_lost++;
 		return;
 	}
-	to = &w->news[(w->news_head + w->news_n++) % WIRE_QUEUE];
+	to = &w->news[w->news_n++];
 	to->hello = *h;
 	to->netns = netns;
 	to->now_ns = now_ns;
 }
 
-/* The client has a socket when its hello is out, the server when it has answered: a look for either comes in time but
- * for connections that are over in less than our delay. */
+/* The client has a socket when its hello is out, the server when it has answered: a look for it comes in time but for
+ * connections that are over in less than our delay. */
 static void on_hello(void *arg, const struct hello_sock *s, const struct hello *h, uint32_t ifindex)
 {
 	struct wire_ns *ns = arg;
 	struct wire *w = ns->wire;
-	uint64_t now = monotonic_ns();
+	uint64_t now = clock_of(CLOCK_MONOTONIC);
 	struct hellos_seen *seen;
 
 	w->hellos++;
@@ -101,45 +104,136 @@ static void on_hello(void *arg, const struct hello_sock *s, const struct hello *
 	seen = hellos_add(w->table, h, s->netns, ifindex, now);
 	if (!seen)
 		return;
-	look_up(ns, seen, SIDE_CLIENT, !h->server);
-	if (h->server)
-		look_up(ns, seen, SIDE_SERVER, true);
+	look_up(ns, seen, h->server ? SIDE_SERVER : SIDE_CLIENT, true);
 }
 
-static void read_all(struct wire *w)
+/* One pass through all sockets, until each has been empty or has given READ_MAX packets. */
+static void pass(struct wire *w)
 {
+	uint64_t number;
+
+	pthread_mutex_lock(&w->lock);
+	number = ++w->passes;
 	for (unsigned i = 0; i < w->ns_n; i++)
-		while (hello_sock_read(&w->ns[i]->sock, READ_MAX, on_hello, w->ns[i]) == READ_MAX)
-			;
+		for (unsigned n = 0; n < READ_MAX && i < w->ns_n; n += READ_STEP) {
+			bool empty = hello_sock_read(&w->ns[i]->sock, READ_STEP, on_hello, w->ns[i]) < (int)READ_STEP;
+
+			if (empty)
+				break;
+			pthread_mutex_unlock(&w->lock); /* the lane may have a question */
+			pthread_mutex_lock(&w->lock);
+		}
+	w->passed = number;
+	pthread_cond_broadcast(&w->drained);
+	pthread_mutex_unlock(&w->lock);
+}
+
+/* Without the lock: only the lane's thread changes w->ns. */
+static bool something_waits(const struct wire *w)
+{
+	struct pollfd p[WIRE_NETNS_MAX];
+
+	for (unsigned i = 0; i < w->ns_n; i++)
+		p[i] = (struct pollfd){.fd = w->ns[i]->sock.fd, .events = POLLIN};
+	return w->ns_n && poll(p, w->ns_n, 0) > 0;
+}
+
+/* What waits in the sockets is the reader's: it is woken already, and sooner than we would be done. */
+static void wait_for_reader(struct wire *w)
+{
+	uint64_t wanted = w->passes + (something_waits(w) ? 1 : 0);
+	struct timespec until;
+
+	if (w->passed >= wanted)
+		return;
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += READER_WAIT_NS;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_mutex_lock(&w->lock);
+	while (w->passed < wanted && pthread_cond_timedwait(&w->drained, &w->lock, &until) == 0)
+		;
+	pthread_mutex_unlock(&w->lock);
 }
 
 void wire_read(struct wire *w)
 {
-	pthread_mutex_lock(&w->lock);
-	read_all(w);
-	for (; w->news_n; w->news_n--) {
-		const struct wire_news *n = &w->news[w->news_head];
+	struct wire_news *news;
+	uint32_t n;
 
-		w->news_head = (w->news_head + 1) % WIRE_QUEUE;
-		if (!w->own || !own_is_tunnel(w->own, &n->hello.t))
-			sessions_hello(w->sessions, &n->hello, n->netns, n->now_ns);
-	}
+	if (w->running)
+		wait_for_reader(w);
+	if (!w->news_n)
+		return;
+	pthread_mutex_lock(&w->lock);
+	news = w->news;
+	n = w->news_n;
+	w->news = w->news_read;
+	w->news_read = news;
+	w->news_n = 0;
 	pthread_mutex_unlock(&w->lock);
+	for (uint32_t i = 0; i < n; i++)
+		if (!w->own || !own_is_tunnel(w->own, &news[i].hello.t))
+			sessions_hello(w->sessions, &news[i].hello, news[i].netns, news[i].now_ns);
 }
 
-/* The reader: everything that waits, as soon as it is there. */
+/* --- the reader ------------------------------------------------------------------------------------ */
+
+/* A handshake is over in a millisecond, and on a busy machine an ordinary thread waits longer for its turn. So the reader is
+ * a real-time one, for some 10 us per handshake, as long as it uses little: who floods us with hellos gets an
+ * ordinary thread for a while. */
+#define BUDGET_WINDOW_NS 100000000ull
+#define BUDGET_NS 25000000ull	      /* of a window */
+#define BUDGET_PAUSE_NS 1000000000ull /* as an ordinary thread */
+
+struct budget {
+	bool real_time;
+	uint64_t window_ns, cpu_ns; /* when it began, and what had been used then */
+	uint64_t pause_ns;	    /* until then; 0: none */
+};
+
+static void be_real_time(struct budget *b, bool yes)
+{
+	struct sched_param p = {.sched_priority = yes ? 1 : 0};
+
+	if (b->real_time != yes && pthread_setschedparam(pthread_self(), yes ? SCHED_FIFO : SCHED_OTHER, &p) == 0)
+		b->real_time = yes;
+}
+
+static void spend(struct budget *b)
+{
+	uint64_t now = clock_of(CLOCK_MONOTONIC), used;
+
+	if (b->pause_ns > now || now - b->window_ns < BUDGET_WINDOW_NS / 10)
+		return;
+	used = clock_of(CLOCK_THREAD_CPUTIME_ID);
+	if (used - b->cpu_ns > BUDGET_NS) {
+		be_real_time(b, false);
+		b->pause_ns = now + BUDGET_PAUSE_NS;
+	} else {
+		be_real_time(b, true);
+	}
+	if (now - b->window_ns >= BUDGET_WINDOW_NS || b->pause_ns > now) {
+		b->window_ns = now;
+		b->cpu_ns = used;
+	}
+}
+
+/* Everything that waits, as soon as it is there. */
 static void *reader(void *arg)
 {
 	struct wire *w = arg;
 	struct pollfd p[1 + WIRE_NETNS_MAX];
+	struct budget budget = {.real_time = sched_getscheduler(0) == SCHED_FIFO};
 	uint64_t waked;
 	bool stop;
 
 	for (;;) {
 		nfds_t n = 0;
 
+		spend(&budget);
+		pass(w);
 		pthread_mutex_lock(&w->lock);
-		read_all(w);
 		p[n++] = (struct pollfd){.fd = w->wake, .events = POLLIN};
 		for (unsigned i = 0; i < w->ns_n; i++)
 			p[n++] = (struct pollfd){.fd = w->ns[i]->sock.fd, .events = POLLIN};
@@ -169,7 +263,7 @@ static struct wire_ns *add_ns(struct wire *w, uint64_t netns, int fd)
 	ns->sock.fd = fd;
 	ns->sock.netns = netns;
 	ns->diag = -1;
-	ns->since_ns = monotonic_ns();
+	ns->since_ns = clock_of(CLOCK_MONOTONIC);
 	pthread_mutex_lock(&w->lock);
 	w->ns[w->ns_n++] = ns;
 	pthread_mutex_unlock(&w->lock);
@@ -391,11 +485,15 @@ int wire_open(struct wire *w, const char *socket, struct sessions *sessions, con
 
 	memset(w, 0, sizeof(*w));
 	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->drained, NULL);
 	w->sessions = sessions;
 	w->own = own;
 	w->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	w->news = sessions ? calloc(WIRE_QUEUE, sizeof(*w->news)) : NULL;
-	if (w->wake == -1 || (sessions && !w->news)) {
+	if (sessions) {
+		w->news = calloc(WIRE_QUEUE, sizeof(*w->news));
+		w->news_read = calloc(WIRE_QUEUE, sizeof(*w->news));
+	}
+	if (w->wake == -1 || (sessions && (!w->news || !w->news_read))) {
 		snprintf(err, WIRE_ERR, "out of memory");
 		return -ENOMEM;
 	}
@@ -442,6 +540,7 @@ void wire_close(struct wire *w)
 	if (w->wake > 0)
 		close(w->wake);
 	free(w->news);
+	free(w->news_read);
 	hellos_close(&w->table);
 	hellos_close(&w->inner);
 }

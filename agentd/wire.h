@@ -16,6 +16,7 @@
 
 #include <ev.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -51,13 +52,16 @@ struct wire_news {
 
 struct wire {
 	struct lane *lane;
-	pthread_mutex_t lock; /* table, ns, news, hellos */
+	pthread_mutex_t lock; /* table, ns, news, hellos; held for microseconds, for the reader is in a hurry */
+	pthread_cond_t drained;
+	_Atomic uint64_t passes; /* through all sockets, begun ... */
+	_Atomic uint64_t passed; /* ... and done */
 	pthread_t reader;
 	int wake;     /* eventfd: the reader is to look at ns and stop again */
 	bool running; /* there is a reader */
 	bool stop;
-	struct wire_news *news; /* NULL without sessions */
-	uint32_t news_head, news_n;
+	struct wire_news *news, *news_read; /* NULL without sessions; the one being filled, the one being read */
+	_Atomic uint32_t news_n;
 	uint64_t news_lost;	   /* hellos that the sessions were not told of */
 	struct hellos *table;	   /* NULL: handshakes cannot be seen */
 	struct hellos *inner;	   /* seen in cleartext: netns is the family's id, ifindex the depth */
