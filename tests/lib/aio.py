@@ -3,10 +3,12 @@
 
   aio.py server --cert C --key K [--port 443]   HTTP/1.1: the answer to /TOKEN repeats TOKEN; prints "PEERPORT TOKEN"
   aio.py client --host H [--count N] --token T  N connections at once, for /T-0, /T-1, ...; prints "OWNPORT TOKEN"
-                                                after --linger seconds it closes them
+                                                --gate FILE: says "connected N", and asks when there is a FILE;
+                                                --linger SECONDS: closes so long after the answer
   aio.py proxy  --cert C --key K [--port 3128]  an HTTPS proxy that knows CONNECT; prints "PEERPORT OWNPORT\""""
 import argparse
 import asyncio
+import os
 import ssl
 import sys
 
@@ -56,6 +58,10 @@ async def fetch(options, token):
     reader, writer = await asyncio.open_connection(options.host, options.port, ssl=client_context(),
                                                    server_hostname="server.example")
     port = writer.get_extra_info("sockname")[1]
+    if options.gate:
+        say("connected", port)
+        while not os.path.exists(options.gate):
+            await asyncio.sleep(0.02)
     writer.write(b"GET /%s HTTP/1.1\r\nHost: server.example\r\nConnection: close\r\n\r\n" % token.encode())
     head = await reader.readuntil(b"\r\n\r\n")
     body = await reader.readexactly((len(token) + 1) * 200)
@@ -104,6 +110,7 @@ def main():
     parser.add_argument("--host")
     parser.add_argument("--port", type=int, default=443)
     parser.add_argument("--count", type=int, default=1)
+    parser.add_argument("--gate")
     parser.add_argument("--linger", type=float, default=0)
     parser.add_argument("--cert")
     parser.add_argument("--key")

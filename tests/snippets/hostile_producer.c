@@ -6,6 +6,7 @@
  *   hostile_producer headers SECONDS [SEED]   every number of the protocol between writers and reader: stripes,
  *                                             FIFOs, free lists, chunk tails, while good records go on
  *   hostile_producer address ADDR PORT ADDR PORT   one connection's data, under addresses not its own (IPv4)
+ *   hostile_producer random HEX               one connection's data, without addresses, under a client random not its own
  *   hostile_producer socket SECONDS [SEED]    the socket: garbage, nothing, descriptors, connections by the hundred
  *
  * Prints "attached N" at the end, N how often it was given a mapping; the exit code is 0. */
@@ -238,29 +239,24 @@ static void write_headers(const struct shm *v, uint16_t producer, double until)
 	}
 }
 
-static int state_addresses(const struct shm *v, uint16_t producer, char **arg)
+/* Data of the connection that *@o describes. */
+static int state(const struct shm *v, uint16_t producer, struct rec_open *o)
 {
 	static const char text[] = "GET /forged-by-somebody-else HTTP/1.1\r\nHost: x\r\n\r\n";
-	struct shm_slot *s = shm_insert(v, producer, arg);
-	struct rec_open o;
-	struct rec r = {.type = REC_OPEN, .len = sizeof(o)};
+	struct shm_slot *s = shm_insert(v, producer, o);
+	struct rec r = {.type = REC_OPEN, .len = sizeof(*o)};
 	enum shm_why why;
 	size_t done;
 
 	if (s == NULL)
 		return 1;
-	open_record(&o, false);
-	if (inet_pton(AF_INET, arg[0], o.local) != 1 || inet_pton(AF_INET, arg[2], o.remote) != 1)
-		return 2;
-	o.local_port = (uint16_t)atoi(arg[1]);
-	o.remote_port = (uint16_t)atoi(arg[3]);
-	o.base[0] = atomic_load(&s->base[0]);
-	o.base[1] = atomic_load(&s->base[1]);
+	o->base[0] = atomic_load(&s->base[0]);
+	o->base[1] = atomic_load(&s->base[1]);
 	r.slot = (uint32_t)(s - v->slot);
 	r.gen = atomic_load(&s->gen);
-	r.off = o.base[0];
-	r.other = o.base[1];
-	if (!shm_append(v, producer, 1, &r, &o, &why, &done))
+	r.off = o->base[0];
+	r.other = o->base[1];
+	if (!shm_append(v, producer, 1, &r, o, &why, &done))
 		return 1;
 	r.type = REC_DATA;
 	r.len = sizeof(text) - 1;
@@ -269,6 +265,35 @@ static int state_addresses(const struct shm *v, uint16_t producer, char **arg)
 		return 1;
 	usleep(500000); /* alive, so that agentd can look */
 	return 0;
+}
+
+static int state_addresses(const struct shm *v, uint16_t producer, char **arg)
+{
+	struct rec_open o;
+
+	open_record(&o, false);
+	if (inet_pton(AF_INET, arg[0], o.local) != 1 || inet_pton(AF_INET, arg[2], o.remote) != 1)
+		return 2;
+	o.local_port = (uint16_t)atoi(arg[1]);
+	o.remote_port = (uint16_t)atoi(arg[3]);
+	return state(v, producer, &o);
+}
+
+static int state_random(const struct shm *v, uint16_t producer, const char *hex)
+{
+	struct rec_open o;
+
+	open_record(&o, false);
+	o.flags = 0;
+	o.fd = -1;
+	memset(o.local, 0, sizeof(o.local));
+	memset(o.remote, 0, sizeof(o.remote));
+	o.ver = 0;
+	o.local_port = o.remote_port = 0;
+	for (size_t i = 0; i < sizeof(o.client_random); i++)
+		if (sscanf(hex + 2 * i, "%2hhx", &o.client_random[i]) != 1)
+			return 2;
+	return state(v, producer, &o);
 }
 
 /* One message with @n descriptors. */
@@ -342,16 +367,18 @@ static void abuse_socket(double until)
 int main(int argc, char **argv)
 {
 	bool address = argc == 6 && strcmp(argv[1], "address") == 0;
+	bool random = argc == 3 && strcmp(argv[1], "random") == 0;
 	unsigned attached = 0;
 	int ret = 0;
 	double until;
 
 	if (!address && argc != 3 && argc != 4) {
-		fprintf(stderr, "usage: %s records|headers|socket SECONDS [SEED] | address ADDR PORT ADDR PORT\n",
+		fprintf(stderr,
+			"usage: %s records|headers|socket SECONDS [SEED] | address ADDR PORT ADDR PORT | random HEX\n",
 			argv[0]);
 		return 2;
 	}
-	until = now() + atof(argv[2]);
+	until = now() + (random ? 5 : atof(argv[2]));
 	rng = argc == 4 ? strtoull(argv[3], NULL, 10) * 2 + 1 : 88172645463325252u;
 	if (strcmp(argv[1], "socket") == 0) {
 		abuse_socket(until);
@@ -369,12 +396,14 @@ int main(int argc, char **argv)
 		attached++;
 		if (address)
 			ret = state_addresses(&v, producer, argv + 2);
+		else if (random)
+			ret = state_random(&v, producer, argv[2]);
 		else if (strcmp(argv[1], "records") == 0)
 			write_records(&v, producer, next < until ? next : until);
 		else
 			write_headers(&v, producer, next < until ? next : until);
 		munmap(v.base, v.size);
-	} while (!address && now() < until);
+	} while (!address && !(random && attached) && now() < until);
 	printf("attached %u\n", attached);
 	return ret;
 }
