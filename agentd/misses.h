@@ -2,7 +2,8 @@
 /* misses.h - which programs of this host speak TLS that is not shown in the clear, why, and what to do about it.
  *
  * A kind is an executable, a user, a role and a reason. Bounded: the kind that was missed longest ago makes room, and
- * is counted. Names of executables are anybody's choice: they are escaped when shown. One thread; used by coverage.c. */
+ * is counted. Names of executables are anybody's choice: they are escaped when shown. One thread; used by
+ * coverage.c. */
 #ifndef TLSTAP_MISSES_H
 #define TLSTAP_MISSES_H
 

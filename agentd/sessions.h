@@ -59,8 +59,8 @@ void sessions_tick(struct sessions *s, uint64_t now_ns);
 void sessions_on_answer(struct sessions *s, const struct helper_event *e);
 
 /* "sessions": {...}, "effectiveness": {...} (null without -H), "coverage": [...] without braces around; text for
- * --status; text for tlstap doctor, which holds a line that begins with SESSIONS_FINE if and only if no process of this host is
- * missed. */
+ * --status; text for tlstap doctor, which holds a line that begins with SESSIONS_FINE if and only if no process of this
+ * host is missed. */
 #define SESSIONS_FINE "Nothing is missed"
 void sessions_json(const struct sessions *s, FILE *to);
 void sessions_text(const struct sessions *s, FILE *to);
