@@ -3,8 +3,8 @@
  *
  *   reported  = decided + pending
  *   decided   = taken + pool_full + stripes_busy + no_slot + died + sendfile + predecessor
- *   taken     = forged_in + held + duplicate + unpaired + no_room + unverified + not_tcp + denied +
- *               early_rejected
+ *   taken     = forged_in + held + duplicate + unpaired + no_room + unverified + not_tcp + collision +
+ *               denied + early_rejected
  *   forged_in = forged + resync + queued
  *
  * reported is what the slots say; all others are counted here, each byte once, when its fate is decided. What a
@@ -29,6 +29,7 @@
 	X(no_room)	  /* too much was held while it waited for its addresses */                   \
 	X(unverified)	  /* the addresses stated are not the process's own */                        \
 	X(not_tcp)	  /* DTLS, QUIC, unix sockets */                                              \
+	X(collision)	  /* another live connection is shown with the same addresses and ports */    \
 	X(denied)	  /* not on the interface that was asked for */                               \
 	X(early_rejected) /* early data that the server refused: the application sent them again */   \
 	X(forged)	  /* payload of frames given to the sink */                                   \

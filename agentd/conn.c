@@ -25,6 +25,17 @@ static struct conn **bucket(struct lane *l, uint64_t random8)
 	return &l->conns[mix(random8 ^ l->hash_seed) & (BUCKETS - 1)];
 }
 
+static struct conn **shown_bucket(struct lane *l, const struct tuple *t)
+{
+	uint64_t h = l->hash_seed, word;
+
+	for (size_t i = 0; i + sizeof(word) <= sizeof(*t); i += sizeof(word)) {
+		memcpy(&word, (const uint8_t *)t + i, sizeof(word));
+		h = mix(h ^ word);
+	}
+	return &l->shown[h & (BUCKETS - 1)];
+}
+
 static struct tap **end_bucket(struct lane *l, const struct endpoint *e)
 {
 	return &l->by_end[endpoint_hash(e, l->hash_seed) & (BUCKETS - 1)];
@@ -62,6 +73,10 @@ static void free_conn(struct conn *c)
 		at = &(*at)->next;
 	if (*at)
 		*at = c->next;
+	for (at = shown_bucket(c->lane, &c->flow.t); *at && *at != c; at = &(*at)->shown_next)
+		;
+	if (*at)
+		*at = c->shown_next;
 	ev_timer_stop(c->lane->loop, &c->timer);
 	c->lane->conns_n--;
 	c->lane->conns_ended -= c->ended;
@@ -84,6 +99,16 @@ static void arm(struct conn *c)
 	ev_timer_start(c->lane->loop, &c->timer);
 }
 
+static void end(struct conn *c)
+{
+	struct lane *l = c->lane;
+
+	(void)flow_end(&c->flow, &l->flow, c->first, l->ts_ns, &l->batch);
+	c->ended = true;
+	l->conns_ended++;
+	c->end_ns = l->now_ns + CONN_KEEP_NS;
+}
+
 /* What is due. false: no credit. */
 static bool tick(struct conn *c)
 {
@@ -97,10 +122,7 @@ static bool tick(struct conn *c)
 	if (c->end_ns && c->end_ns <= l->now_ns && !c->taps && !c->ended) {
 		if (!lane_room(l, FLOW_ROOM_CLOSE, FLOW_FRAMES_CLOSE))
 			return false;
-		(void)flow_end(&c->flow, &l->flow, c->first, l->ts_ns, &l->batch);
-		c->ended = true;
-		l->conns_ended++;
-		c->end_ns = l->now_ns + CONN_KEEP_NS;
+		end(c);
 	}
 	return true;
 }
@@ -171,21 +193,31 @@ static uint16_t shown_port(const struct conf *conf, uint16_t port, uint32_t dept
 	return port;
 }
 
-static struct conn *make(struct tap *t, const struct tuple *real)
+/* Is this tuple free to be shown? One that only lingers ends now, before the SYN of its successor. */
+static bool may_show(struct lane *l, const struct tuple *shown)
+{
+	for (struct conn *c = *shown_bucket(l, shown); c; c = c->shown_next) {
+		if (c->ended || memcmp(&c->flow.t, shown, sizeof(*shown)) != 0)
+			continue;
+		if (c->taps || !lane_room(l, FLOW_ROOM_CLOSE, FLOW_FRAMES_CLOSE))
+			return false;
+		end(c);
+	}
+	return true;
+}
+
+static struct conn *make(struct tap *t, const struct tuple *real, const struct tuple *as)
 {
 	struct lane *l = t->family->lane;
-	struct tuple shown = *real;
+	struct tuple shown = *as;
 	struct conn *c = l->conns_n < LANE_CONNS_MAX ? calloc(1, sizeof(*c)) : NULL;
 
-	if (!c) {
-		l->conns_refused++;
+	if (!c)
 		return NULL;
-	}
 	c->lane = l;
 	c->random8 = t->random8;
 	c->real = *real;
 	c->epoch = l->epoch;
-	shown.port[SIDE_SERVER] = shown_port(l->conf, real->port[SIDE_SERVER], t->depth);
 	flow_init(&c->flow, &shown, flow_id(&t->open), 0);
 	for (unsigned d = 0; d < 2; d++) {
 		uint64_t *off = &c->off[tap_side(t, (enum dir)d)], was = 0;
@@ -204,6 +236,8 @@ static struct conn *make(struct tap *t, const struct tuple *real)
 	c->timer.data = c;
 	c->next = *bucket(l, c->random8);
 	*bucket(l, c->random8) = c;
+	c->shown_next = *shown_bucket(l, &shown);
+	*shown_bucket(l, &shown) = c;
 	l->conns_n++;
 	l->conns_total++;
 	return c;
@@ -220,15 +254,15 @@ static bool end_has_place(const struct tap *t)
 	return n < CONN_END_TAPS_MAX;
 }
 
-bool conn_join(struct tap *t)
+uint64_t *conn_join(struct tap *t)
 {
 	struct lane *l = t->family->lane;
-	struct tuple real;
+	struct tuple real, shown;
 	struct conn *c;
 
 	if (!end_has_place(t)) {
 		l->conns_refused++;
-		return false;
+		return &l->sum.denied;
 	}
 	real = t->real;
 	c = find(l, t->random8, &real);
@@ -237,10 +271,19 @@ bool conn_join(struct tap *t)
 		for (unsigned d = 0; d < 2; d++) /* the handle lived on after SSL_free */
 			t->start[d] = c->left[d];
 	tap_tell_start(t);
-	if (!c)
-		c = make(t, &real);
-	if (!c)
-		return false;
+	if (!c) {
+		shown = real;
+		shown.port[SIDE_SERVER] = shown_port(l->conf, real.port[SIDE_SERVER], t->depth);
+		if (!may_show(l, &shown)) {
+			l->conns_refused++;
+			return &l->sum.collision;
+		}
+		c = make(t, &real, &shown);
+	}
+	if (!c) {
+		l->conns_refused++;
+		return &l->sum.denied;
+	}
 	t->conn = c;
 	t->conn_next = c->taps;
 	c->taps = t;
@@ -250,7 +293,7 @@ bool conn_join(struct tap *t)
 	t->end_next = *end_bucket(l, &t->e);
 	*end_bucket(l, &t->e) = t;
 	touch(c); /* to be published in this tap's slot too */
-	return true;
+	return NULL;
 }
 
 static const struct tap *sibling(const struct tap *t)

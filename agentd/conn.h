@@ -21,7 +21,8 @@
 #define CONN_END_TAPS_MAX 8u	   /* taps of one family at one end: a parent's, its children's */
 
 struct conn {
-	struct conn *next; /* hash */
+	struct conn *next;	 /* hash by random */
+	struct conn *shown_next; /* hash by the tuple that the IDS sees */
 	struct conn *touched_next;
 	struct lane *lane;
 	uint64_t random8;
@@ -44,8 +45,10 @@ struct conn {
 	uint64_t armed_ns; /* when the timer fires */
 };
 
-/* The connection of @t, whose addresses are verified: found, or made. false: LANE_CONNS_MAX, CONN_END_TAPS_MAX. */
-bool conn_join(struct tap *t);
+/* The connection of @t, whose addresses are proven: found, or made.
+ * Returns NULL; or which of the lane's counters its bytes belong to: denied (LANE_CONNS_MAX, CONN_END_TAPS_MAX), or
+ * collision (another live connection is shown with the same addresses and ports: two namespaces may use the same). */
+uint64_t *conn_join(struct tap *t);
 
 /* Cleartext of @t: @len bytes from connection offset @off.
  * @cont  a piece of the record before

@@ -240,9 +240,10 @@ int lane_init(struct lane *l, struct ev_loop *loop, const struct conf *conf, str
 		return -EIO;
 	l->copy = malloc(SHM_CHUNK);
 	l->conns = calloc(BUCKETS, sizeof(struct conn *));
+	l->shown = calloc(BUCKETS, sizeof(struct conn *));
 	l->by_end = calloc(BUCKETS, sizeof(struct tap *));
 	l->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (!l->copy || !l->conns || !l->by_end || l->timer_fd == -1)
+	if (!l->copy || !l->conns || !l->shown || !l->by_end || l->timer_fd == -1)
 		return -ENOMEM;
 	batch_init(&l->batch);
 	lane_clock(l);

@@ -49,6 +49,7 @@ struct lane {
 	unsigned families_n;
 	uint64_t family_id; /* last one given out */
 
+	struct conn **shown;	       /* hash of connections, by the tuple that the IDS sees */
 	struct conn **conns;	       /* hash of connections, by client random and addresses */
 	unsigned taps;		       /* of all families */
 	unsigned conns_n, conns_ended; /* all; of these those that are only remembered */

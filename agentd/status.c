@@ -212,6 +212,7 @@ static void text(struct status *s, FILE *to)
 	line(to, "+ no_room", a->no_room, "too much waited for its addresses");
 	line(to, "+ unverified", a->unverified, "the addresses stated could not be proven");
 	line(to, "+ not_tcp", a->not_tcp, "");
+	line(to, "+ collision", a->collision, "another connection is shown with the same addresses");
 	line(to, "+ denied", a->denied, "not on the interface that was asked for");
 	line(to, "+ early_rej.", a->early_rejected, "early data that were refused and sent again");
 	fputc('\n', to);

@@ -633,14 +633,17 @@ void tap_refuse(struct tap *t, uint64_t *why)
 
 void tap_paired(struct tap *t, uint64_t sock_cookie, bool ended)
 {
+	uint64_t *no;
+
 	if (ended) {
 		t->destroyed = true; /* its last records are here, or will be after one more sweep */
 		t->end_sweep = t->family->sweep + 2;
 	}
 	t->family->lane->by[t->evidence]++;
 	t->sock_cookie = sock_cookie;
-	if (!conn_join(t))
-		tap_refuse(t, &sum(t)->denied);
+	no = conn_join(t);
+	if (no)
+		tap_refuse(t, no);
 	else
 		t->state = TAP_PAIRED;
 }

@@ -9,7 +9,7 @@ from proc import Daemon, environment, program, run, wait_for
 AGENT_EQUATIONS = {
     "reported": ("decided", "pending"),
     "decided": ("taken", "pool_full", "stripes_busy", "no_slot", "died", "sendfile", "predecessor"),
-    "taken": ("forged_in", "held", "duplicate", "unpaired", "unverified", "not_tcp", "denied", "early_rejected",
+    "taken": ("forged_in", "held", "duplicate", "unpaired", "unverified", "not_tcp", "collision", "denied", "early_rejected",
               "no_room"),
     "forged_in": ("forged", "resync", "queued"),
     "forged": ("acked", "in_flight", "backlog", "unknown"),

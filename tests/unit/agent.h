@@ -290,6 +290,7 @@ static void agent_kill(void)
 	close(fake_helper.fd);
 	free(lane.copy);
 	free(lane.conns);
+	free(lane.shown);
 	free(lane.by_end);
 	batch_fini(&lane.batch);
 }
@@ -332,7 +333,7 @@ static void balanced(bool rest)
 			 reported, decided, a->taken, a->pool_full, a->stripes_busy, a->died, a->sendfile,
 			 a->predecessor);
 	assert_int_equal(a->taken, a->forged_in + a->held + a->duplicate + a->unpaired + a->no_room + a->unverified +
-					   a->not_tcp + a->denied + a->early_rejected);
+					   a->not_tcp + a->collision + a->denied + a->early_rejected);
 	assert_int_equal(a->forged_in, a->forged + a->resync + a->queued);
 	assert_int_equal(a->forged, sink.n.put + lane.batch.payload);
 	if (rest)

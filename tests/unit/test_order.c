@@ -720,10 +720,40 @@ static void test_one_end_has_few_taps(void **state)
 {
 	(void)state;
 	begin_family();
-	for (unsigned i = 0; i < CONN_END_TAPS_MAX + 4; i++)
-		(void)opened(5 + i * 60000, false); /* the same addresses, another connection */
+	for (unsigned i = 0; i < CONN_END_TAPS_MAX + 4; i++) {
+		struct app a = app_new(5 + i * 60000, false);
+
+		a.id = 5; /* the same connection, another handle */
+		now(open_of(&a, 0));
+	}
 	pass(100);
-	assert_true(lane.conns_n == CONN_END_TAPS_MAX && lane.conns_refused == 4);
+	assert_true(lane.conns_n == 1 && lane.conns_refused == 4);
+	end_family();
+}
+
+/* The same addresses and ports, another random: two flows that look the same would destroy each other. */
+static void test_two_connections_are_not_shown_as_one(void **state)
+{
+	struct app a, b;
+
+	(void)state;
+	begin_family();
+	a = opened(5, false);
+	now(call(&a, DIR_TX, 100, 0));
+	turns(3);
+	b = opened(5 + 60000, false);
+	now(call(&b, DIR_TX, 700, 0));
+	pass(100);
+	assert_true(lane.conns_n == 1 && lane.sum.collision == 700 && forged(5) == 100);
+	app_free(&b);
+	app_free(&a);
+	turns(3);
+	assert_int_equal(lane.conns_ended, 0); /* it lingers, for a handle may live on: its successor does not wait */
+	b = opened(5 + 60000, false);
+	now(call(&b, DIR_TX, 900, 0));
+	turns(3);
+	assert_true(lane.conns_ended == 1 && lane.conns_n == 2 && lane.sum.forged == 1000);
+	app_free(&b);
 	end_family();
 }
 
@@ -992,6 +1022,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_memory_is_bounded),
 		cmocka_unit_test(test_small_records_cost_memory_too),
 		cmocka_unit_test(test_one_end_has_few_taps),
+		cmocka_unit_test(test_two_connections_are_not_shown_as_one),
 		cmocka_unit_test(test_offsets_beyond_what_was_reported),
 		cmocka_unit_test(test_nonsense_is_not_read_any_more),
 		cmocka_unit_test(test_successor_counts_what_its_predecessor_took),
