@@ -77,10 +77,10 @@ def open_ports(net):
 
 
 EARLY = "GET /early HTTP/1.1\r\nHost: snippet.test\r\n\r\n"
-EVERYTHING, HOLES, ALL_COUNTED = "forged", "holes", "counted"
+EVERYTHING, HOLES = "forged", "holes"
 CALLS = [("send", "1.3", EVERYTHING), ("send", "1.2", EVERYTHING), ("send2", "1.3", EVERYTHING), ("range", "1.3", EVERYTHING),
          ("range", "1.2", EVERYTHING), ("cork", "1.3", EVERYTHING), ("corknb", "1.3", EVERYTHING),
-         ("file", "1.3", EVERYTHING), ("again", "1.3", EVERYTHING), ("nothing", "1.3", HOLES), ("push", "1.3", ALL_COUNTED),
+         ("file", "1.3", EVERYTHING), ("again", "1.3", EVERYTHING), ("nothing", "1.3", HOLES), ("push", "1.3", EVERYTHING),
          ("duplex", "1.3", EVERYTHING), ("renegotiate", "1.2", EVERYTHING), ("silly", "1.3", EVERYTHING)]
 
 
@@ -102,10 +102,8 @@ def test_calls(mode, version, fate, tapped, agentd, net, scratch, monkeypatch): 
     if fate == EVERYTHING:
         forged = Counter((flow.stream(0), flow.stream(1)) for flow in capture.flows(path).values())
         assert short(forged - said) == short(said - forged) == [], counters
-    elif fate == HOLES:
+    else:
         assert counters["sendfile"] > 0, "no call had to be repeated"
-    else:  # the library knows no socket
-        assert counters["forged"] + counters["duplicate"] + counters["unpaired"] == counters["reported"], counters
 
 
 @pytest.mark.parametrize("tapped", BOTH, ids="+".join)
@@ -150,8 +148,10 @@ def test_confined_program_states_no_address(tapped, agentd, net, scratch):
     pair = Pair("confined", [], net, os.path.join(scratch, "tapped"), tapped, agent)
     assert pair.outcome == plain.outcome
     counters = agent.check_balance()
+    agent.stop()
     assert counters["reported"] == 200000 * len(tapped), counters
-    assert counters["forged"] + counters["duplicate"] + counters["unpaired"] == counters["reported"], counters
+    (said, times), = pair.streams(tapped[0]).items()
+    assert times == 1 and [(f.stream(0), f.stream(1)) for f in capture.flows(path).values()] == [said]
 
 
 @pytest.mark.parametrize("tapped", BOTH, ids="+".join)
