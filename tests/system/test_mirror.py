@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plain mirror: the packets of an interface as tcpdump sees them, none of tlstap's own, whatever becomes of the
 interface."""
+import json
 import os
 import re
 import signal
@@ -240,7 +241,8 @@ def test_no_loop_to_a_remote_receiver(agentd, receiverd, net, scratch):
     assert datagrams(path) == Counter(range(500))
     assert datagrams(path + "2") == Counter(range(500))
     for name in (path, path + "2"):
-        ports = {struct.unpack_from("!HH", f, 54) for _, f in capture.frames(name) if f[12:14] == b"\x86\xdd" and f[20] == 6}
+        ports = {struct.unpack_from("!HH", f, 54) for _, f in capture.frames(name)
+                 if f[12:14] == b"\x86\xdd" and f[20] == 6}
         # between tunnels the refusals of the receiver's host are nobody's tunnel any more, but told all the same
         assert not [p for p in ports if 3005 in p], ports
 
@@ -401,8 +403,8 @@ def test_the_end_is_not_lost(agentd, net, scratch):
     """SIGTERM under load: all that was seen before is in the file, and the file is whole."""
     path = os.path.join(scratch, "mirror.pcapng")
     agent = agentd("-i", "eth0", "-w", path, "-p", f"udp port {SINK_PORT}")
-    sender = subprocess.Popen(net.client.command([PYTHON, TRAFFIC, "udp", network.SERVER4, SINK_PORT, 100000, 200, 5000]),
-                              env=environment())
+    sender = subprocess.Popen(
+        net.client.command([PYTHON, TRAFFIC, "udp", network.SERVER4, SINK_PORT, 100000, 200, 5000]), env=environment())
     try:
         wait_for(lambda: agent.status()["capture"]["sent"] > 2000)
         told = time.time_ns()
@@ -432,14 +434,14 @@ def test_what_finds_the_ring_full_is_counted(net, scratch):
     """The reader of -w - stops: then packets wait in the kernel, and what finds no room there is counted."""
     socket = os.path.join(scratch, "sock")
     with open(os.path.join(scratch, "agentd.log"), "wb") as log:
-        agent = subprocess.Popen(net.server.command([program("agentd"), "--socket", socket, "-i", "eth0", "-w", "-", "-p",
-                                                     f"udp port {SINK_PORT}", "--buffer-size", "1M"]),
-                                 stdout=subprocess.PIPE, stderr=log, env=environment())
+        command = [program("agentd"), "--socket", socket, "-i", "eth0", "-w", "-", "--buffer-size", "1M",
+                   "-p", f"udp port {SINK_PORT}"]
+        agent = subprocess.Popen(net.server.command(command), stdout=subprocess.PIPE, stderr=log, env=environment())
     reader = None
 
     def counters():
         done = run([program("agentd"), "--socket", socket, "--status=json"], check=False)
-        return __import__("json").loads(done.stdout)["capture"] if done.returncode == 0 else None
+        return json.loads(done.stdout)["capture"] if done.returncode == 0 else None
     try:
         wait_for(counters)
         traffic(net.client, "udp", network.SERVER4, SINK_PORT, 8000, 1000)

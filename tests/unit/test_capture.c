@@ -673,7 +673,7 @@ static void test_places_in_filters(void **state)
 	} wrong[] = {
 		{"tcp prot 80", "prot", 4},
 		{"tcp port 80 and", NULL, 15},
-		{"tcp port 80 adn udp", "adn", 12},
+		{"tcp port 80 xand udp", "xand", 12},
 		{"(tcp or udp", NULL, 11},
 		{"tcp or udp)", ")", 10},
 		{"((tcp)) and ((udp) or (ip6 and prot 5))", "prot", 31},
