@@ -66,7 +66,8 @@ class Apache(Service):
     def prepare(self):
         self.folders("www", "cgi", "git")
         self.write("cgi/upload", "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\nexec wc -c\n", 0o755)
-        modules = ("mpm_event", "ssl", "http2", "authz_core", "alias", "env", "cgid", "mime", "socache_shmcb", "setenvif", "headers")
+        modules = ("mpm_event", "ssl", "http2", "authz_core", "alias", "env", "cgid", "mime", "socache_shmcb", "setenvif",
+                   "headers")
         load = "".join(f"LoadModule {m}_module /usr/lib/apache2/modules/mod_{m}.so\n" for m in modules)
         conf = self.write("apache.conf", f"""{load}
 ServerRoot {self.folder}
@@ -124,8 +125,8 @@ SetEnv GIT_CONFIG_VALUE_0 *
 
 
 class Haproxy(Service):
-    """TLS in front and, to backend=ADDRESS:PORT, at the back. With proxy=1 or 2 it knows nothing of TLS and puts a PROXY
-    header of that version before what it passes on."""
+    """TLS in front and, to backend=ADDRESS:PORT, at the back. With proxy=1 or 2 it knows nothing of TLS and puts a
+    PROXY header of that version before what it passes on."""
 
     def prepare(self):
         pem = self.path("haproxy.pem")
@@ -198,8 +199,9 @@ rootdn "cn=admin,dc=example"
 rootpw secret
 directory {data}
 """)
-        people = "".join(f"dn: cn=p{i},dc=example\nobjectClass: person\ncn: p{i}\nsn: {'x' * i}\n\n" for i in range(300))
-        ldif = self.write("people.ldif", f"dn: dc=example\nobjectClass: dcObject\nobjectClass: organization\no: x\ndc: example\n\n{people}")
+        people = ["dn: dc=example\nobjectClass: dcObject\nobjectClass: organization\no: x\ndc: example\n"]
+        people += [f"dn: cn=p{i},dc=example\nobjectClass: person\ncn: p{i}\nsn: {'x' * (i + 1)}\n" for i in range(300)]
+        ldif = self.write("people.ldif", "\n".join(people))
         run(["/usr/sbin/slapadd", "-q", "-f", conf, "-l", ldif])
         return ["/usr/sbin/slapd", "-f", conf, "-h", "ldap:/// ldaps:///", "-d", "0"]
 
@@ -224,8 +226,8 @@ class Postgres(Service):
         with open(os.path.join(data, "pg_hba.conf"), "a", encoding="ascii") as f:
             f.write("hostssl all all all trust\n")
         return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", f"{programs}/postgres", "-D", data,
-                "-c", "listen_addresses=*", "-c", "ssl=on", "-c", f"ssl_cert_file={self.cert}", "-c", f"ssl_key_file={key}",
-                "-c", f"unix_socket_directories={data}", "-c", "fsync=off"]
+                "-c", "listen_addresses=*", "-c", "ssl=on", "-c", f"ssl_cert_file={self.cert}",
+                "-c", f"ssl_key_file={key}", "-c", f"unix_socket_directories={data}", "-c", "fsync=off"]
 
     def ready(self):
         return b"ready to accept connections" in self.daemon.log()

@@ -18,15 +18,21 @@ class Wire:
         self.keys = os.path.join(folder, "keys.log")
         self.keylog = os.path.join(folder, "keylog.so")
         compile_c(os.path.join(SYSTEM, "keylog.c"), self.keylog, "-shared", "-fPIC", "-ldl")
-        self.daemon = Daemon(["tcpdump", "-ni", interface, "-U", "--immediate-mode", "-s", "66000", "-B", "131072", "-w", self.path, "tcp"],
-                             os.path.join(folder, "tcpdump.log"), ns)
+        self.daemon = Daemon(["tcpdump", "-ni", interface, "-U", "--immediate-mode", "-s", "66000", "-B", "131072",
+                              "-w", self.path, "tcp"], os.path.join(folder, "tcpdump.log"), ns)
         self.daemon.wait_log("listening on")
 
-    def client(self, env):
-        """@env with which a client writes its keys down: GnuTLS does so by itself, OpenSSL is made to."""
-        env = dict(env, SSLKEYLOGFILE=self.keys)
+    def client(self, env, keys=None):
+        """@env with which a client writes its keys down: GnuTLS does so by itself, OpenSSL is made to.
+        @keys  the file; else one that is taken for the truth at once"""
+        env = dict(env, SSLKEYLOGFILE=keys or self.keys)
         env["LD_PRELOAD"] = " ".join(filter(None, [self.keylog, env.get("LD_PRELOAD")]))
         return env
+
+    def believe(self, keys):
+        """The connections whose keys are in this file belong to the truth too."""
+        with open(keys, "rb") as f, open(self.keys, "ab") as all_keys:
+            all_keys.write(f.read())
 
     def stop(self):
         if self.daemon.alive():

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* keylog.c - to be preloaded into a client: OpenSSL writes its keys to $SSLKEYLOGFILE, as GnuTLS and curl do by themselves. */
+/* keylog.c - to be preloaded into a client: OpenSSL writes its keys to $SSLKEYLOGFILE, as GnuTLS does by itself. */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdlib.h>

@@ -3,7 +3,6 @@
 
 (a) -I IFACE: the one seen there; (b) the one that is the process's socket; (c) the wire's, where it shares an end
 with that socket; (d) without a socket, one that is a socket of the process's user."""
-import functools
 import os
 
 import pytest
@@ -81,7 +80,9 @@ def test_clients_behind_snat(stage, rules, net):
     s.client(True)(["curl", "-sfk", "--limit-rate", "500k", "-o", "/dev/null", f"https://{network.CLIENT4}/file"])
     linger(s.client(True), network.CLIENT4, 8443)
     script = ("import http.client, ssl, sys, time; c = http.client.HTTPSConnection(sys.argv[1], "
-              "context=ssl._create_unverified_context()); c.request('GET', '/file'); print(len(c.getresponse().read())); time.sleep(0.5)")
+              "context=ssl._create_unverified_context()); c.request('GET', '/file'); "
+              "print(len(c.getresponse().read())); "
+              "time.sleep(0.5)")
     assert s.client(True)([PYTHON, "-c", script, network.CLIENT4]).stdout == b"1000000\n"
     truth = s.check(5)
     assert {key[0][0] for key in truth} == {"192.0.2.9"}
@@ -145,7 +146,7 @@ def test_client_before_dnat(stage, rules, net):
     s = stage("--netns", net.client.name, watch=(net.client, "any"))
     route(net, rules, True)
     routed_servers(s, net, tapped=False)
-    do = functools.partial(run, ns=net.client, env=s.env(True))
+    do = s.client(True, ns=net.client)
     fetch(do, network.SERVER4, 443, 444)
     do([*AIO, "client", "--host", network.SERVER4, "--port", "444", "--count", "2"])
     truth = s.check(4)

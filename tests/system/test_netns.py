@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs in other network namespaces, as containers are: --netns NAME, PID, all.
 
-Two pairs of namespaces use the same addresses: client 10.0.0.2, server 10.0.0.1. Nothing of one is shown as the other's."""
+Two pairs of namespaces use the same addresses: client 10.0.0.2, server 10.0.0.1. Nothing of one pair is shown as
+the other's."""
 import functools
 import os
 import re
@@ -12,7 +13,7 @@ import capture
 import net as network
 from proc import Daemon, environment, program, run, wait_for
 from services import Asyncio
-from stage import check_forged
+from stage import check_forged, run_tapped
 from web import LIB, PYTHON, Nginx
 from wire import Wire, shifted
 
@@ -49,7 +50,9 @@ class Pair:
                 self.nginx = server
 
     def run(self, ns, tapped):
-        return functools.partial(run, ns=ns, env=self.wire.client(self.agent.env() if tapped else environment()))
+        if tapped:
+            return functools.partial(run_tapped, self.agent, self.wire, ns, {})
+        return functools.partial(run, ns=ns, env=self.wire.client(environment()))
 
     def talk(self):
         """With and without descriptor, from either side: 11 connections."""

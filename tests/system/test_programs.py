@@ -46,12 +46,13 @@ def test_curl_and_apache(stage, scratch, upload, http):
 
     def client(do, host):
         do(["curl", "-sSfk", http, "-Z", f"https://{host}/file[0-3]", "-o", os.path.join(scratch, "file#1")])
-        do(["curl", "-sSfk", http, f"https://{host}/file0", f"https://{host}/file3", "-o", "/dev/null", "-o", "/dev/null"])
+        do(["curl", "-sSfk", http, *[a for i in (0, 3) for a in (f"https://{host}/file{i}", "-o", "/dev/null")]])
         done = do(["curl", "-sSfk", http, "-H", "Expect:", "--data-binary", "@" + upload, f"https://{host}/upload"])
         assert done.stdout.split() == [str(100 * KIB).encode()]
     s.all_ways(Apache, client, fill=put_files)
     truth = s.check(9)
-    assert any(sides[0].startswith(b"GET /file" if http == "--http1.1" else b"PRI * HTTP/2.0") for sides in truth.values())
+    first = b"GET /file" if http == "--http1.1" else b"PRI * HTTP/2.0"
+    assert any(sides[0].startswith(first) for sides in truth.values())
 
 
 def test_asyncio(stage):
@@ -67,13 +68,13 @@ def test_haproxy_front_and_back(stage):
     plain = s.service(Asyncio, False, port=8443, keys=True)
     tapped = s.service(Asyncio, True, port=8443, keys=True)
     s.service(Haproxy, True, backend=f"{network.CLIENT4}:8443")
-    s.service(Haproxy, False, backend=f"{network.SERVER4}:8443")
+    s.service(Haproxy, False, backend="127.0.0.1:8443")
     s.service(Haproxy, True, port=444, backend=f"{network.SERVER4}:8443")
-    for tap, host, port, token in ((False, network.SERVER4, 443, "proxy"), (True, network.CLIENT4, 443, "ends"),
+    for tap, host, port, token in ((False, network.SERVER4, 443, "proxy"), (True, network.CLIENT4, 443, "client"),
                                    (True, network.SERVER4, 444, "all")):
         s.client(tap)([*AIO, "client", "--host", host, "--port", port, "--count", "4", "--token", token])
-    assert len(plain.said()) == 4 and len(tapped.said()) == 8
-    s.check(24)
+    assert len(plain.said()) >= 8 and len(tapped.said()) == 4
+    s.check(20)
 
 
 def git_repository(server):
@@ -93,8 +94,9 @@ def test_git_over_https(stage, scratch):
     s = stage()
 
     def client(do, host):
-        target = os.path.join(scratch, f"clone{len(os.listdir(scratch))}")
-        do(["git", "-c", "http.sslVerify=false", "clone", "-q", f"https://{host}/git/repo.git", target])
+        target = os.path.join(scratch, "clone")
+        do(["sh", "-c", "rm -rf \"$2\" && exec git -c http.sslVerify=false clone -q \"$1\" \"$2\"", "-",
+            f"https://{host}/git/repo.git", target])
         with open(os.path.join(target, "file"), "rb") as f:
             assert f.read() == pattern(200 * KIB)
     s.all_ways(Apache, client, fill=git_repository)
@@ -102,20 +104,15 @@ def test_git_over_https(stage, scratch):
 
 
 def test_ldap(stage):
-    """GnuTLS with push and pull functions on both sides; slapd's threads take turns; StartTLS in the middle of a flow."""
+    """GnuTLS with push and pull functions on both sides; slapd's threads take turns; StartTLS begins in mid-flow."""
     s = stage()
 
     def client(do, host):
         for way in (["-H", f"ldaps://{host}"], ["-H", f"ldap://{host}", "-ZZ"]):
-            done = do(["ldapsearch", "-x", "-LLL", *way, "-b", "dc=example", "-D", "cn=admin,dc=example", "-w", "secret"])
+            done = do(["env", "LDAPTLS_REQCERT=never", "ldapsearch", "-x", "-LLL", *way, "-b", "dc=example",
+                       "-D", "cn=admin,dc=example", "-w", "secret"])
             assert done.stdout.count(b"objectClass: person") == 300
-
-    def run_with_no_questions(tapped):
-        return s.client(tapped, LDAPTLS_REQCERT="never")
-    s.service(Slapd, True)
-    s.service(Slapd, False)
-    for tapped, host in ((False, network.SERVER4), (True, network.CLIENT4), (True, network.SERVER4)):
-        client(run_with_no_questions(tapped), host)
+    s.all_ways(Slapd, client)
     s.check(6)
 
 
@@ -130,7 +127,8 @@ end
 """
 PERL_SOCKET = """
 use IO::Socket::SSL;
-my $s = IO::Socket::SSL->new(PeerHost => $ARGV[0], PeerPort => 443, SSL_verify_mode => SSL_VERIFY_NONE) or die $SSL_ERROR;
+my $s = IO::Socket::SSL->new(PeerHost => $ARGV[0], PeerPort => 443, SSL_verify_mode => SSL_VERIFY_NONE)
+	or die $SSL_ERROR;
 print $s "GET /file1 HTTP/1.0\\r\\n\\r\\n";
 local $/;
 print length((split /\\r\\n\\r\\n/, <$s>, 2)[1]), "\\n";
@@ -173,7 +171,7 @@ context = ssl._create_unverified_context()
 with smtplib.SMTP(sys.argv[1], 25, timeout=60) as smtp:
     smtp.starttls(context=context)
     for i in range(2):
-        smtp.sendmail('a@example.com', ['b@example.com'], 'Subject: test\\r\\n\\r\\n' + 'x' * 70 + '\\r\\n' + 'line\\r\\n' * 5000)
+        smtp.sendmail('a@example.com', ['b@example.com'], 'Subject: test\\r\\n\\r\\n' + 'line\\r\\n' * 5000)
 """
 
 
@@ -182,7 +180,8 @@ def test_postfix_starttls(stage):
     s = stage()
     s.all_ways(Postfix, lambda do, host: do([PYTHON, "-c", SMTP, host]))
     truth = s.check(3)
-    assert all(sides[0].lower().startswith(b"ehlo ") and sides[0].count(b"line\r\n") == 10000 for sides in truth.values())
+    for sides in truth.values():
+        assert sides[0].lower().startswith(b"ehlo ") and sides[0].count(b"line\r\n") == 10000
 
 
 def test_vsftpd(stage, scratch, upload):
@@ -194,10 +193,10 @@ def test_vsftpd(stage, scratch, upload):
             f.write(pattern(100 * KIB))
 
     def client(do, host):
-        target = os.path.join(scratch, f"got{len(os.listdir(scratch))}")
-        do(["lftp", "-c", "set ssl:verify-certificate no; set ftp:ssl-allow-anonymous yes; set ftp:ssl-force yes; set ftp:ssl-protect-data yes; "
-            "set net:max-retries 1; set cmd:fail-exit yes;"
-            f"open ftp://{host}; get file -o {target}; put {upload} -o upload/{os.path.basename(target)}; cls; exit"])
+        target = os.path.join(scratch, "got")
+        do(["sh", "-c", "exec lftp -c \"set ssl:verify-certificate no; set ftp:ssl-allow-anonymous yes;"
+            "set xfer:clobber yes; set ftp:ssl-force yes; set ftp:ssl-protect-data yes; set net:max-retries 1; set cmd:fail-exit yes;"
+            f"open ftp://{host}; get file -o {target}; put {upload} -o upload/$$; cls; exit\""])
         with open(target, "rb") as f:
             assert f.read() == pattern(100 * KIB)
     s.all_ways(Vsftpd, client, fill=fill)
@@ -211,23 +210,31 @@ def run_curls(stage, tapped, host, n, at_once):
     """@n curls. Returns {own port: token}."""
     script = ("seq $2 | xargs -P $3 -I @ curl -sSfk --http1.1 -H 'X-Token: tok-@' -o /dev/null "
               "-w '%{local_port} tok-@\\n' https://$1/file1")
-    done = stage.client(tapped)(["bash", "-c", script, "-", host, n, at_once])
+    ns = stage.net.server if tapped else stage.net.client
+    done = run(["bash", "-c", script, "-", host, n, at_once], ns=ns, env=stage.env(tapped))
     return dict(line.split() for line in done.stdout.decode().splitlines())
 
 
-def check_tokens(stage, tokens, server, streams=lambda token: (f"\r\nX-Token: {token}\r\n", f"\r\nX-Token: {token}\r\n")):
-    """@tokens  {(client, port): token}: these flows to @server are there, each with its own token in both directions."""
+def in_headers(token):
+    return f"\r\nX-Token: {token}\r\n", f"\r\nX-Token: {token}\r\n"
+
+
+def check_tokens(stage, tokens, server, streams=in_headers, at_least=None):
+    """@tokens  {(client, port): token}: these flows to @server are there, each with its own token in both directions.
+    @at_least   so many of them, where there may be clients that are not tapped; nothing else may be there"""
     flows = capture.flows(stage.path)
-    wrong = {}
+    wrong, missing = {}, []
     for client, token in tokens.items():
         flow = flows.get((client, server))
         needles = [text.encode() for text in streams(token)]
         if not flow:
-            wrong[client] = "missing"
+            missing.append(client)
         elif any(needle not in flow.stream(side) for side, needle in enumerate(needles)):
             wrong[client] = f"{token} is not in {flow.stream(0)!r} {flow.stream(1)[:500]!r}"
-    there = [key[0] for key in flows if key[1] == server]
-    assert not wrong and sorted(there) == sorted(tokens), f"{len(wrong)} of {len(tokens)} wrong: {list(wrong.items())[:5]}"
+    others = {key[0] for key in flows if key[1] == server} - set(tokens)
+    assert not wrong, f"{len(wrong)} of {len(tokens)} wrong: {list(wrong.items())[:5]}"
+    assert not others, f"flows that never were: {others}"
+    assert len(tokens) - len(missing) >= (at_least or len(tokens)), f"{len(missing)} missing: {missing}"
 
 
 def settle(stage, bytes_at_least):
@@ -248,14 +255,16 @@ def test_200_curls_to_apache(stage, end):
     put_files(server)
     host = network.CLIENT4 if end == "client" else network.SERVER4
     who = network.CLIENT4 if end == "server" else network.SERVER4
-    # A process that cannot attach within 20 ms is not tapped: that is not what is to be seen here.
+    # Who cannot attach within 20 ms is not tapped, and that happens to some of many on a busy machine. settle() sees
+    # that of those that are tapped nothing is lost.
     tokens = run_curls(s, end != "server", host, 200, 200 if end == "server" else 10)
     assert len(tokens) == 200
     wait_for(lambda: len(server.said()) == 200)
     assert server.said() == tokens
     counters = settle(s, 200 * 50 * KIB)
+    at_least = 150 if end == "client" else 200
     assert bool(counters["duplicate"]) == (end == "both")
-    check_tokens(s, {(who, int(port)): token for port, token in tokens.items()}, (host, 447))
+    check_tokens(s, {(who, int(port)): token for port, token in tokens.items()}, (host, 447), at_least=at_least)
 
 
 @pytest.mark.parametrize("end", ["server", "client", "both"])
@@ -286,8 +295,8 @@ def test_tls_inside_tls(stage, scratch):
     s = stage()
     proxy = s.service(Asyncio, False, port=3128, what="proxy")
     server = s.service(PythonServer, False)
-    done = s.client(True)(["curl", "-sfk", "--http1.1", "--proxy-insecure", "--proxy", f"https://{network.CLIENT4}:3128",
-                           "-w", "%{local_port}\n", "-o", "/dev/null", f"https://{network.CLIENT4}/bytes/100000",
+    done = s.client(True)(["curl", "-sfk", "--http1.1", "--proxy-insecure",
+                           "--proxy", f"https://{network.CLIENT4}:3128", "-w", "%{local_port}\n", "-o", "/dev/null", f"https://{network.CLIENT4}/bytes/100000",
                            "-o", os.path.join(scratch, "two"), f"https://{network.CLIENT4}/bytes/5"])
     port = done.stdout.split()[0].decode()
     inner = server.recorded(int(proxy.said()[port]))
@@ -299,5 +308,6 @@ def test_tls_inside_tls(stage, scratch):
     flow = flows[(client, (network.CLIENT4, 3136))]
     assert (flow.stream(0), flow.stream(1)) == inner
     outer = flows[(client, (network.CLIENT4, 3132))]
-    assert outer.stream(0).startswith(b"CONNECT 192.0.2.1:443 HTTP/1.1\r\n") and outer.stream(1).startswith(b"HTTP/1.1 200 ")
+    assert outer.stream(0).startswith(b"CONNECT 192.0.2.1:443 HTTP/1.1\r\n")
+    assert outer.stream(1).startswith(b"HTTP/1.1 200 ")
     assert b"GET /bytes" not in outer.stream(0) and inner[1][200:300] not in outer.stream(1)

@@ -116,8 +116,8 @@ def mac(ns):
 
 @pytest.mark.parametrize("how", ["packets", "connections"])
 def test_a_hello_with_the_random_of_somebody_else(agentd, net, scratch, started, how):
-    """The handshake is over, the first data are not there yet; then others say the same hello: in packets that belong to
-    no connection, or on connections of their own to the same server."""
+    """The handshake is over, the first data are not there yet; then others say the same hello: in packets that belong
+    to no connection, or on connections of their own to the same server."""
     s = Stage(agentd, net, scratch, started, watch=(net.server, "eth0"))
     s.service(Asyncio, True)
     victim = Victim(s, False, network.SERVER4)
