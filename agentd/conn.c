@@ -99,7 +99,7 @@ static void arm(struct conn *c)
 	ev_timer_start(c->lane->loop, &c->timer);
 }
 
-static void end(struct conn *c)
+static void end_flow(struct conn *c)
 {
 	struct lane *l = c->lane;
 
@@ -122,7 +122,7 @@ static bool tick(struct conn *c)
 	if (c->end_ns && c->end_ns <= l->now_ns && !c->taps && !c->ended) {
 		if (!lane_room(l, FLOW_ROOM_CLOSE, FLOW_FRAMES_CLOSE))
 			return false;
-		end(c);
+		end_flow(c);
 	}
 	return true;
 }
@@ -201,7 +201,7 @@ static bool may_show(struct lane *l, const struct tuple *shown)
 			continue;
 		if (c->taps || !lane_room(l, FLOW_ROOM_CLOSE, FLOW_FRAMES_CLOSE))
 			return false;
-		end(c);
+		end_flow(c);
 	}
 	return true;
 }

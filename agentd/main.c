@@ -91,6 +91,8 @@ static void stop(struct agent *a)
 	a->stop_at = ev_now(a->loop) + SETTLE_S;
 	if (a->conf.interface)
 		attach_stop(&a->attach);
+	if (a->capture)
+		capture_end(a->capture);
 	lane_wake(&a->lane);
 }
 
@@ -147,6 +149,11 @@ static void tell_drops(struct agent *a)
 	a->sink->capture_drops = n.kernel_drops;
 }
 
+static bool settled(const struct agent *a)
+{
+	return a->lane.sweeps >= a->settled_at && lane_quiet(&a->lane) && (!a->capture || capture_ended(a->capture));
+}
+
 static void on_watch(struct ev_loop *loop, ev_timer *w, int events)
 {
 	struct agent *a = w->data;
@@ -157,10 +164,11 @@ static void on_watch(struct ev_loop *loop, ev_timer *w, int events)
 		lane_clock(&a->lane);
 		own_beat(a->own, a->lane.now_ns);
 		own_refresh(a->own, a->lane.now_ns);
+		if (a->conf.output) /* it may have been made anew */
+			own_replay(a->own, 0, if_nametoindex(a->conf.output));
 		tell_drops(a);
 	}
-	if (a->stopping && !a->draining &&
-	    ((a->lane.sweeps >= a->settled_at && lane_quiet(&a->lane)) || ev_now(loop) >= a->stop_at))
+	if (a->stopping && !a->draining && (settled(a) || ev_now(loop) >= a->stop_at))
 		drain(a);
 	if (a->sink->failed || (a->draining && (a->sink->drained || ev_now(loop) >= a->stop_at)))
 		ev_break(loop, EVBREAK_ALL);

@@ -54,9 +54,10 @@ static void capture_json(struct lane *l, FILE *to)
 	fprintf(to,
 		", \"capture\": {\"seen\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"kernel_drops\": %" PRIu64
 		", \"sent\": %" PRIu64 ", \"frames\": %" PRIu64 ", \"own\": %" PRIu64 ", \"replayed\": %" PRIu64
-		", \"malformed\": %" PRIu64 ", \"cut_short\": %" PRIu64 ", \"df\": %" PRIu64 ", \"away\": %" PRIu64 "}",
+		", \"malformed\": %" PRIu64 ", \"cut_short\": %" PRIu64 ", \"df\": %" PRIu64 ", \"away\": %" PRIu64
+		", \"waiting\": %" PRIu64 "}",
 		n.seen, n.bytes, n.kernel_drops, n.sent, n.frames, n.own, n.replayed, n.malformed, n.cut_short, n.df,
-		n.away);
+		n.away, n.waiting);
 }
 
 static void wire_json(struct lane *l, FILE *to)

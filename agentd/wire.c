@@ -476,6 +476,18 @@ static int open_own(struct wire *w, char err[static WIRE_ERR])
 	return 0;
 }
 
+/* The lane may lose its processor with the lock in hand: then it inherits the reader's rank. */
+static void init_lock(pthread_mutex_t *lock)
+{
+	pthread_mutexattr_t a;
+
+	pthread_mutexattr_init(&a);
+	(void)pthread_mutexattr_setprotocol(&a, PTHREAD_PRIO_INHERIT);
+	if (pthread_mutex_init(lock, &a) != 0)
+		pthread_mutex_init(lock, NULL);
+	pthread_mutexattr_destroy(&a);
+}
+
 int wire_open(struct wire *w, const char *socket, struct sessions *sessions, const struct own *own,
 	      char err[static WIRE_ERR])
 {
@@ -484,7 +496,7 @@ int wire_open(struct wire *w, const char *socket, struct sessions *sessions, con
 	int ret;
 
 	memset(w, 0, sizeof(*w));
-	pthread_mutex_init(&w->lock, NULL);
+	init_lock(&w->lock);
 	pthread_cond_init(&w->drained, NULL);
 	w->sessions = sessions;
 	w->own = own;
