@@ -20,5 +20,8 @@ void destroylog_free(struct destroylog **l);
 void destroylog_add(struct destroylog *l, const struct endpoint *e, uint64_t now_ms);
 /* When was @e destroyed last? false: not known. */
 bool destroylog_find(const struct destroylog *l, const struct endpoint *e, uint64_t *ret_ms);
+/* The last one that had @e's remote address and port, in its namespace. @ret: all its addresses; may be @e. */
+bool destroylog_find_remote(const struct destroylog *l, const struct endpoint *e, struct endpoint *ret,
+			    uint64_t *ret_ms);
 
 #endif

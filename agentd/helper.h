@@ -50,7 +50,7 @@ enum helper_type {
 enum helper_result {
 	HELPER_R_ERROR, /* could not find out; .err says why (errno) */
 	HELPER_R_LIVE,	/* VERIFY: the socket exists and is a descriptor of one of the processes. EXISTS: it exists */
-	HELPER_R_LISTENER, /* VERIFY: existed, is closed (or closing) now; one of the processes listens on its port */
+	HELPER_R_LISTENER, /* VERIFY, PEER: existed, is closed (or closing); one of the processes listens on its port */
 	HELPER_R_FOREIGN,  /* VERIFY: the socket exists, but is no descriptor of these processes */
 	HELPER_R_GONE,	   /* VERIFY, EXISTS: there is no such socket (any more) and nothing proves whose it was */
 	HELPER_R_OTHER_NETNS, /* the network namespace of the process (VERIFY), or asked about, is not open */
@@ -78,8 +78,8 @@ struct helper_event {
 	int err;	 /* errno value when HELPER_R_ERROR */
 	bool last;	 /* no further answer for this request (always true but for FAMILY, ADOPT items) */
 
-	/* VERIFY, EXISTS, WHOSE: as asked (normalised). PEER LIVE, DESTROYED: as the kernel's socket has it. Always
-	 * with its .netns: VERIFY: that of the first process, or, LIVE, where the socket is */
+	/* VERIFY, EXISTS, WHOSE: as asked (normalised). PEER LIVE, LISTENER, DESTROYED: as the kernel's socket has it.
+	 * Always with its .netns: VERIFY: that of the first process, or, LIVE, where the socket is */
 	struct endpoint e;
 	/* VERIFY, EXISTS, PEER LIVE; DESTROYED: one and the same socket has one and the same; else 0 */
 	uint64_t sock_cookie;
@@ -171,11 +171,11 @@ int helper_proc(struct helper *h, uint64_t cookie, const struct helper_pid *p);
 
 /* A connection @e (of .netns, 0: the own one) was seen on the wire with the process's own random, but no socket has
  * exactly these addresses: REDIRECT, SNAT or DNAT has changed one end. Has one of the processes a socket that shares
- * one end with it: the same peer, or else the same local address and port? At most 64 such sockets are compared, and
- * nothing says that it is the only one: where many connections share a local end, it proves that the process serves
- * there, no more.
- * Answer: HELPER_R_LIVE (.e: that socket's own addresses, .sock_cookie, .sock_inode, .sock_pid), HELPER_R_GONE,
- * HELPER_R_NO_PROCESS, HELPER_R_OTHER_NETNS (that namespace is not open) or HELPER_R_ERROR. */
+ * one end with it? The same peer: an open socket, or one that is closed and came through a port on which one of them
+ * listens, as after helper_verify(). Or the same local address and port, if only one open socket has it (or only one
+ * that has the peer's address or port too).
+ * Answer: HELPER_R_LIVE or HELPER_R_LISTENER (.e: that socket's own addresses; .sock_pid; LIVE: .sock_cookie,
+ * .sock_inode), HELPER_R_GONE, HELPER_R_NO_PROCESS, HELPER_R_OTHER_NETNS (that namespace is not open) or HELPER_R_ERROR. */
 int helper_peer(struct helper *h, uint64_t cookie, const struct helper_pid *p, size_t n, const struct endpoint *e);
 
 /* Which process has the socket with these addresses? Looks through the descriptors of all processes, a few at a time:

@@ -130,19 +130,28 @@ static void ended(struct verify *v, struct scan *s, struct helper_queue *q, uint
 		scan_from(s, 0);
 }
 
+/* The end of what was asked about; with PEER that of the socket with the same remote end: its addresses count then. */
+static bool in_log(const struct netns *ns, struct scan *s, uint64_t *ret_ms)
+{
+	struct endpoint e = s->req.e;
+
+	e.netns = s->netns;
+	if (s->req.type == HELPER_PEER)
+		return destroylog_find_remote(ns->log, &e, &s->req.e, ret_ms);
+	return destroylog_find(ns->log, &e, ret_ms);
+}
+
 /* No such socket any more: it may have been, if the log says so. */
 static void gone(struct verify *v, struct scan *s, struct helper_queue *q, uint64_t now_ms)
 {
 	const struct netns *ns = netns_find(v->nets, s->netns);
-	struct endpoint e = s->req.e;
 	uint64_t at_ms;
 
 	if (ns == NULL) { /* closed meanwhile */
 		answer(s, q, HELPER_R_OTHER_NETNS, 0);
 		return;
 	}
-	e.netns = s->netns;
-	s->destroyed = destroylog_find(ns->log, &e, &at_ms) && at_ms + HELPER_DESTROY_LOG_S * 1000u >= now_ms;
+	s->destroyed = in_log(ns, s, &at_ms) && at_ms + HELPER_DESTROY_LOG_S * 1000u >= now_ms;
 	if (s->destroyed) {
 		ended(v, s, q, at_ms, now_ms);
 	} else if (s->due_ms == 0) { /* once: the event may be on its way */
@@ -200,27 +209,66 @@ static void decide(struct verify *v, struct scan *s, struct helper_queue *q, uin
 	}
 }
 
-/* PEER: list what shares the remote end; where that is none of theirs, what shares the local one. */
-static void seek_peer(struct verify *v, struct scan *s, struct helper_queue *q, bool remote)
+/* Leave those of @n sockets that are near, if any are. Returns how many are left. */
+static size_t narrow(struct sockdiag_peer *p, size_t n)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (p[i].near)
+			p[kept++] = p[i];
+	}
+	return kept > 0 ? kept : n;
+}
+
+/* Take the open ones of the @n sockets as those that are wanted. */
+static void want_open(struct scan *s, size_t n)
+{
+	s->n_want = 0;
+	for (size_t i = 0; i < n; i++) {
+		if (s->peer[i].inode == 0) {
+			if (s->remote)
+				s->closing = s->peer[i].e;
+			continue;
+		}
+		s->peer[s->n_want] = s->peer[i];
+		s->want[s->n_want++] = s->peer[i].inode;
+	}
+}
+
+static void not_that_peer(struct verify *v, struct scan *s, struct helper_queue *q, uint64_t now_ms);
+
+/* PEER: look for an open socket that shares the remote end; else for one that shares the local end, if there is only
+ * one; else for a closed one with that remote end, as after VERIFY. */
+static void seek_peer(struct verify *v, struct scan *s, struct helper_queue *q, bool remote, uint64_t now_ms)
 {
 	const struct netns *ns = netns_find(v->nets, s->netns);
 	int n = ns == NULL ? -ENONET : sockdiag_peers(ns->diag, &s->req.e, remote, s->peer, HELPER_PEERS_MAX);
 
-	if (n == 0 && remote) {
-		seek_peer(v, s, q, false);
-	} else if (n <= 0) {
-		answer(s, q,
-		       n == 0	      ? HELPER_R_GONE
-		       : n == -ENONET ? HELPER_R_OTHER_NETNS
-				      : HELPER_R_ERROR,
-		       n == -ENONET ? 0 : -n);
-	} else {
-		for (int i = 0; i < n; i++)
-			s->want[i] = s->peer[i].inode;
-		s->n_want = (size_t)n;
-		s->remote = remote;
+	if (n < 0) {
+		answer(s, q, n == -ENONET ? HELPER_R_OTHER_NETNS : HELPER_R_ERROR, n == -ENONET ? 0 : -n);
+		return;
+	}
+	s->remote = remote;
+	want_open(s, narrow(s->peer, (size_t)n));
+	if (s->n_want == 1 || (remote && s->n_want > 1)) {
 		s->state = SCAN_PEER;
 		scan_from(s, 0);
+	} else {
+		not_that_peer(v, s, q, now_ms);
+	}
+}
+
+/* None of those that were wanted is a descriptor of theirs. */
+static void not_that_peer(struct verify *v, struct scan *s, struct helper_queue *q, uint64_t now_ms)
+{
+	if (s->remote) {
+		seek_peer(v, s, q, false, now_ms);
+	} else if (s->closing.ver != 0) {
+		s->req.e = s->closing;
+		ended(v, s, q, now_ms, now_ms);
+	} else {
+		gone(v, s, q, now_ms);
 	}
 }
 
@@ -260,6 +308,7 @@ bool verify_begin(struct verify *v, const struct helper_req *r, struct helper_qu
 	s->netns = netns_own(v->nets)->inode;
 	s->destroyed = false;
 	s->due_ms = 0;
+	s->closing.ver = 0;
 	s->n_proc = 0;
 	s->fds.fd = -1;
 	if (!endpoint_normalise(&s->req.e)) {
@@ -272,7 +321,7 @@ bool verify_begin(struct verify *v, const struct helper_req *r, struct helper_qu
 	} else if (r->type == HELPER_PEER) {
 		if (r->e.netns != 0)
 			s->netns = r->e.netns;
-		seek_peer(v, s, q, true);
+		seek_peer(v, s, q, true, now_ms);
 	} else {
 		(void)proc_netns(s->proc[0], &s->netns); /* not allowed to know: taken for the own one */
 		decide(v, s, q, now_ms);
@@ -287,11 +336,11 @@ static void exhausted(struct verify *v, struct scan *s, struct helper_queue *q, 
 	struct sockdiag_info again;
 	int err;
 
-	if (s->state == SCAN_PEER && s->remote) {
-		seek_peer(v, s, q, false);
+	if (s->state == SCAN_PEER) {
+		not_that_peer(v, s, q, now_ms);
 		return;
 	}
-	if (s->state != SCAN_SOCKET) {
+	if (s->state == SCAN_LISTENER) {
 		answer(s, q, HELPER_R_GONE, 0);
 		return;
 	}

@@ -78,12 +78,13 @@ bool sockdiag_covers(const struct sockdiag_listener *l, const struct endpoint *e
 struct sockdiag_peer {
 	struct endpoint e; /* .netns 0 */
 	uint64_t cookie;
-	uint64_t inode; /* never 0 */
+	uint64_t inode; /* 0: closed, but still sending or waiting for the other end */
+	bool near;	/* has the address or the port of the other end too: NAT seldom changes both */
 };
 
 /* List the connections whose remote (@remote), else whose local, address and port are those of @e. Without sockets
- * that listen, are still connecting, or that nobody has as a descriptor.
- * Returns how many are in @ret (at most @max, further ones are left out), or -errno. */
+ * that listen or are still connecting.
+ * Returns how many are in @ret (at most @max; of further ones only those that are near take a place), or -errno. */
 int sockdiag_peers(int fd, const struct endpoint *e, bool remote, struct sockdiag_peer *ret, size_t max);
 
 /* Open a descriptor on which the kernel reports every TCP socket of this network namespace that it

@@ -280,6 +280,24 @@ static bool shares_end(const struct endpoint *got, const struct endpoint *e, boo
 		      : got->local_port == e->local_port && memcmp(got->local, e->local, 16) == 0;
 }
 
+static bool is_near(const struct endpoint *got, const struct endpoint *e, bool remote)
+{
+	return remote ? got->local_port == e->local_port || memcmp(got->local, e->local, 16) == 0
+		      : got->remote_port == e->remote_port || memcmp(got->remote, e->remote, 16) == 0;
+}
+
+/* Where one more of @n may stand: at the end; or, for a near one, in place of one that is not. NULL: nowhere. */
+static struct sockdiag_peer *place_for(struct sockdiag_peer *ret, size_t n, size_t max, bool near)
+{
+	if (n < max)
+		return &ret[n];
+	for (size_t i = 0; near && i < max; i++) {
+		if (!ret[i].near)
+			return &ret[i];
+	}
+	return NULL;
+}
+
 int sockdiag_peers_parse(const void *buf, size_t len, const struct endpoint *e, bool remote, struct sockdiag_peer *ret,
 			 size_t n, size_t max, bool *ret_done)
 {
@@ -290,8 +308,8 @@ int sockdiag_peers_parse(const void *buf, size_t len, const struct endpoint *e, 
 
 	*ret_done = false;
 	while (next_msg(&ms, &h, &body, &blen)) {
+		struct sockdiag_peer p, *to;
 		struct inet_diag_msg m;
-		struct endpoint got;
 
 		if (h.nlmsg_type == NLMSG_ERROR && error_of(body, blen) != 0)
 			return error_of(body, blen);
@@ -299,13 +317,19 @@ int sockdiag_peers_parse(const void *buf, size_t len, const struct endpoint *e, 
 			*ret_done = true;
 			break;
 		}
-		if (h.nlmsg_type != SOCK_DIAG_BY_FAMILY || !diag_of(body, blen, &m, &got) || n == max)
+		if (h.nlmsg_type != SOCK_DIAG_BY_FAMILY || !diag_of(body, blen, &m, &p.e))
 			continue;
 		/* The kernel's filter let it through: look all the same. */
-		if (m.idiag_inode == 0 || m.idiag_state == TCP_LISTEN || !endpoint_normalise(&got) ||
-		    !shares_end(&got, e, remote))
+		if (m.idiag_state == TCP_LISTEN || !endpoint_normalise(&p.e) || !shares_end(&p.e, e, remote))
 			continue;
-		ret[n++] = (struct sockdiag_peer){.e = got, .cookie = cookie_of(&m), .inode = m.idiag_inode};
+		p.cookie = cookie_of(&m);
+		p.inode = m.idiag_inode;
+		p.near = is_near(&p.e, e, remote);
+		to = place_for(ret, n, max, p.near);
+		if (to != NULL) {
+			*to = p;
+			n += n < max;
+		}
 	}
 	return (int)n;
 }

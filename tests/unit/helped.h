@@ -152,6 +152,7 @@ static pid_t child(void (*f)(void *), void *arg)
 	pid = fork();
 	if (pid == 0) {
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(h.fd); /* else the helper lives as long as this one */
 		f(arg);
 		(void)!write(p[1], "", 1);
 		pause();

@@ -526,16 +526,71 @@ static void test_peer_among_many(void **state)
 	e = await(1);
 	assert_true(e->result == HELPER_R_LIVE && e->sock_fd == own.server);
 	wire = own.se;
-	wire.remote[3] ^= 0x10; /* the local end of 201, of which 64 are looked at */
+	wire.remote[3] ^= 0x10; /* the local end of 201, the remote port of one */
 	helper_peer(&h, 2, &me, 1, &wire);
 	e = await(2);
-	assert_true(e->result == HELPER_R_LIVE && e->e.local_port == own.se.local_port);
+	assert_true(e->result == HELPER_R_LIVE && e->sock_fd == own.server);
+	wire.remote_port = 1; /* any of them may be it */
+	helper_peer(&h, 4, &me, 1, &wire);
+	assert_int_equal(await(4)->result, HELPER_R_GONE);
 	helper_exists(&h, 3, &own.se); /* and what the kernel still had to say is not in the way */
 	assert_int_equal(await(3)->result, HELPER_R_LIVE);
 	for (unsigned i = 0; i < 200; i++) {
 		close(out[i]);
 		close(in[i]);
 	}
+}
+
+static void close_both(void *arg)
+{
+	close_conn(arg);
+	close_conn((struct conn *)arg + 1);
+}
+
+/* A server's connection behind REDIRECT that is over, or ending, when it is asked about. */
+static void test_peer_that_is_closed(void **state)
+{
+	struct helper_pid me = self(), other;
+	const struct helper_event *e;
+	struct endpoint wire;
+	struct conn c[2];
+	pid_t pid;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	for (unsigned i = 0; i < 2; i++)
+		conn_make(&c[i], i == 0 ? AF_INET : AF_INET6);
+	pid = child(close_both, c);
+	other = pid_only(pid);
+	close(c[0].client);
+	close(c[0].server);
+	close(c[1].server);
+	close(c[1].client);
+	close(c[1].listener);
+	for (unsigned i = 0; i < 2; i++) {
+		wire = c[i].se;
+		wire.local_port ^= 1;
+		helper_peer(&h, 10 * i + 1, &me, 1, &wire);
+		helper_peer(&h, 10 * i + 2, &other, 1, &wire);
+		e = await(10 * i + 1);
+		if (i == 0) {
+			assert_true(e->result == HELPER_R_LISTENER && e->sock_fd == c[i].listener);
+			assert_true(endpoint_same_addrs(&e->e, &c[i].se) && e->e.netns == netns_of(getpid()));
+		} else {
+			assert_int_equal(e->result, HELPER_R_GONE); /* nobody listens there any more */
+		}
+		assert_int_equal(await(10 * i + 2)->result, HELPER_R_GONE);
+	}
+	reap(pid);
+	close(c[0].listener);
+	assert_true(send(own.server, got, sizeof(got), MSG_DONTWAIT) > 0); /* not read: it stays, and nobody has it */
+	close(own.server);
+	wire = own.se;
+	wire.local_port ^= 1;
+	helper_peer(&h, 31, &me, 1, &wire);
+	e = await(31);
+	assert_true(e->result == HELPER_R_LISTENER && endpoint_same_addrs(&e->e, &own.se));
 }
 
 /* A client that thinks it speaks to port 4443, and on the wire speaks to 5443. */
@@ -620,6 +675,7 @@ int main(void)
 		T(test_namespaces_are_bounded),
 		T(test_peer_shares_one_end),
 		T(test_peer_among_many),
+		T(test_peer_that_is_closed),
 		T(test_peer_of_a_redirected_connection),
 	};
 

@@ -108,7 +108,6 @@ static void be_tapped(void *arg)
 	struct tapped *t = arg;
 	int memfd = memfd_create("tlstap", MFD_CLOEXEC);
 
-	close(h.fd);
 	if (memfd == -1 || ftruncate(memfd, 4096) == -1)
 		_exit(1);
 	map_file(memfd);
@@ -222,7 +221,6 @@ static void many_descriptors(void *arg)
 {
 	const struct conn *c = arg;
 
-	close(h.fd);
 	close(c->client);
 	while (dup(0) != -1)
 		;

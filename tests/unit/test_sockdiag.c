@@ -285,6 +285,7 @@ static void test_peers_are_bounded(void **state)
 	int fd = sockdiag_open(), out[300], in[300];
 	struct sockdiag_peer p[64];
 	struct sockdiag_info info;
+	unsigned near = 0;
 	struct conn c;
 
 	(void)state;
@@ -297,7 +298,12 @@ static void test_peers_are_bounded(void **state)
 		assert_int_equal(connect(out[i], (void *)&a, sizeof(a)), 0);
 		in[i] = accept(c.listener, NULL, NULL);
 	}
+	assert_int_equal(sockdiag_peers(fd, &c.ce, false, p, 64), 1);
+	c.se.remote[3] ^= 1; /* all have that local end, one has that port at the other */
 	assert_int_equal(sockdiag_peers(fd, &c.se, false, p, 64), 64);
+	for (unsigned i = 0; i < 64; i++)
+		near += p[i].near && p[i].inode == inode_of(c.server);
+	assert_int_equal(near, 1);
 	assert_int_equal(sockdiag_peers(fd, &c.ce, false, p, 64), 1); /* nothing of the first list is in the way */
 	assert_int_equal(sockdiag_find(fd, &c.ce, &info), 0);
 	for (unsigned i = 0; i < 300; i++) {
@@ -380,6 +386,34 @@ static void test_destroylog_forgets_the_oldest(void **state)
 	assert_null(l);
 }
 
+static void test_destroylog_by_remote_end(void **state)
+{
+	struct destroylog *l = destroylog_new(64, 0x1234567);
+	struct endpoint e = {.ver = 4, .local_port = 8443, .remote_port = 5, .netns = 1}, wire = e, got;
+	uint64_t at;
+
+	(void)state;
+	wire.local_port = 443;
+	wire.local[0] = 9;
+	assert_false(destroylog_find_remote(l, &wire, &got, &at));
+	destroylog_add(l, &e, 7);
+	assert_true(destroylog_find_remote(l, &wire, &got, &at) && at == 7 && endpoint_same(&got, &e));
+	e.local_port = 8444; /* the same end of another one: the last one counts */
+	destroylog_add(l, &e, 8);
+	assert_true(destroylog_find_remote(l, &wire, &wire, &at) && at == 8 && endpoint_same(&wire, &e));
+	wire.netns = 2;
+	assert_false(destroylog_find_remote(l, &wire, &got, &at));
+	for (unsigned i = 0; i < 1000; i++) { /* one busy remote end is one entry */
+		e.local_port = (uint16_t)(1 + i);
+		destroylog_add(l, &e, 10 + i);
+	}
+	e.remote_port = 6;
+	destroylog_add(l, &e, 2000);
+	e.remote_port = 5;
+	assert_true(destroylog_find_remote(l, &e, &got, &at) && at == 1009 && got.local_port == 1000);
+	destroylog_free(&l);
+}
+
 /* --- broken messages --- */
 
 struct message {
@@ -441,7 +475,7 @@ static void test_broken_messages(void **state)
 	g.m.id.idiag_dport = htons(444); /* the kernel's filter may not be believed */
 	assert_int_equal(sockdiag_peers_parse(&g, sizeof(g), &e, true, p, 0, 2, &done), 0);
 	assert_int_equal(sockdiag_peers_parse(&g, sizeof(g), &e, false, p, 0, 2, &done), 1);
-	g.m.idiag_inode = 0;
+	g.m.idiag_state = TCP_LISTEN;
 	assert_int_equal(sockdiag_peers_parse(&g, sizeof(g), &e, false, p, 0, 2, &done), 0);
 	g = good();
 	g.m.idiag_family = 77;
@@ -484,6 +518,7 @@ int main(void)
 		cmocka_unit_test(test_namespace_is_part_of_an_endpoint),
 		cmocka_unit_test(test_normalise),
 		cmocka_unit_test(test_destroylog_forgets_the_oldest),
+		cmocka_unit_test(test_destroylog_by_remote_end),
 		cmocka_unit_test(test_broken_messages),
 	};
 
