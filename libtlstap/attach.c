@@ -39,8 +39,8 @@ static int busy_fd[2] = {-1, -1}; /* what an attach holds right now */
 static pid_t busy_pid;
 static uint16_t last_producer; /* what the process that attached, or a parent, had: copied by fork */
 
-/* Programs that install a system call filter of their own after their start, most of them one that kills on surprise, or
- * whose ways we have not proven: never attach late, never ask for addresses. http and https are methods of apt.
+/* Programs that install a system call filter of their own after their start, most of them one that kills on surprise,
+ * or whose ways we have not proven: never attach late, never ask for addresses. http and https are methods of apt.
  * Whoever is missing here is named by TLSTAP_CONFINED=1. */
 static const char *const confined[] = {
 	"sshd",	  "sshd-session", "ssh",	   "vsftpd",	  "tor",	 "chronyd",

@@ -28,7 +28,7 @@ struct call {
 	struct shm_slot *slot;
 	uint64_t other; /* a write: offset of RX at its entry */
 	enum dir dir;
-	bool internal; /* the caller is the TLS library itself */
+	bool internal; /* the caller is the TLS library itself, or libtlstap */
 	uint16_t producer, parent;
 	/* the call that this one stands in, if any */
 	const void *outer;
@@ -44,8 +44,8 @@ void tap_leave(struct call *c, const void *buf, size_t n, uint16_t flags);
 /* As tap_leave() for @n bytes that were sent from a file: counted, not copied. */
 void tap_hole(struct call *c, size_t n);
 
-/* A call begins that moves none of the application's bytes itself, but may call functions of its own library that do: what
- * these report is not counted. Ends with tap_leave() of 0 bytes. */
+/* A call begins that moves none of the application's bytes itself, but may call functions of its own library that do:
+ * what these report is not counted. Ends with tap_leave() of 0 bytes. */
 void tap_aside(struct call *c, void *handle);
 
 /* Bytes of @dir that were counted for @handle so far; 0 if it is not tapped. */

@@ -14,9 +14,9 @@
 #define DTLS 200	/* this and more: a version of DTLS */
 #define FD_MAX 0x100000 /* a transport pointer below is a descriptor, as gnutls_transport_set_int(3) puts it there */
 
-/* A call with @size bytes at @data is over and reported @n. After GNUTLS_E_AGAIN a send goes on with what the library has
- * taken, whatever it is given then: NULL and 0, or in a wrong program less than it reports. Such bytes are not ours to
- * read: counted, not copied. */
+/* A call with @size bytes at @data is over and reported @n. After GNUTLS_E_AGAIN a send goes on with what the library
+ * has taken, whatever it is given then: NULL and 0, or in a wrong program less than it reports. Such bytes are not ours
+ * to read: counted, not copied. */
 static void moved(struct call *c, const void *data, size_t size, ssize_t n, uint16_t flags)
 {
 	if (n > 0 && (!data || (size_t)n > size))
@@ -44,8 +44,8 @@ static void randoms(const struct tls_lib *lib, const void *s, uint8_t client[sta
 		memcpy(server, v.data, 32);
 }
 
-/* Data that the library sends in the midst of a handshake, before the server's hello, are early data, which it was given
- * before. */
+/* Data that the library sends in the midst of a handshake, before the server's hello, are early data, which it was
+ * given before. */
 static bool is_early(const struct call *c)
 {
 	uint8_t client[32], server[32];

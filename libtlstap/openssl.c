@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* openssl.c - wrappers of OpenSSL's functions, and of those libraries that have the same; what an SSL says of itself. */
+/* openssl.c - wrappers of OpenSSL's functions, which other libraries have too; what an SSL says of itself. */
 #define _GNU_SOURCE
 #include <string.h>
 

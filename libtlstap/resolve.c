@@ -29,9 +29,9 @@ __asm__(".symver old_dlvsym, dlvsym@" OLDEST);
 __asm__(".symver old_dlclose, dlclose@" OLDEST);
 
 #define LIBS 32u /* TLS library objects in one process */
-/* Words of a handle that may point into its library: to the method table the 1st in BoringSSL, the 2nd in OpenSSL 1.1 to
- * 3.1 and LibreSSL, the 3rd and 4th since OpenSSL 3.2; to the cipher suite the 3rd and 4th since GnuTLS 3.6, once
- * the peer's hello is known. */
+/* Words of a handle that may point into its library: to the method table the 1st in BoringSSL, the 2nd in OpenSSL 1.1
+ * to 3.1 and LibreSSL, the 3rd and 4th since OpenSSL 3.2; to the cipher suite the 3rd and 4th since GnuTLS 3.6,
+ * once the peer's hello is known. */
 #define WORDS 4u
 #define SITES 256u /* call sites remembered; a power of two */
 
@@ -251,8 +251,8 @@ static const struct tls_facts *kind_of(const char *hook)
 	return hook[0] == 'g' ? &gnutls_facts : &openssl_facts;
 }
 
-/* A name that is found by handle @h may be one of a library that this one needs: libgnutls-openssl has SSL_read() of its
- * own, libgnutls-dane has nothing. */
+/* A name that is found by handle @h may be one of a library that this one needs: libgnutls-openssl has SSL_read() of
+ * its own, libgnutls-dane has nothing. */
 static void fill(struct tls_lib *lib, void *h)
 {
 #define FILL_HOOK(ret, name, args, fail) lib->name = (ret(*) args)old_dlsym(h, #name);
@@ -405,8 +405,8 @@ static void remember(const struct tls_lib *lib, const void *ra)
 			      memory_order_release);
 }
 
-/* A session of GnuTLS says nothing before its handshake. But if the only libgnutls is the one that the caller was linked
- * with, the dynamic linker need not be asked, which may be busy. */
+/* A session of GnuTLS says nothing before its handshake. But if the only libgnutls is the one that the caller was
+ * linked with, the dynamic linker need not be asked, which may be busy. */
 static const struct tls_lib *obvious(const struct tls_facts *kind, const struct wanted *w)
 {
 	const struct tls_lib *lib = kind == &gnutls_facts ? only(kind) : NULL;

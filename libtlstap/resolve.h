@@ -2,12 +2,12 @@
 /* resolve.h - the real functions behind a call: those of the TLS library that owns the handle.
  *
  * A handle names its owner itself: one of its first words points to its method table, or to its cipher suite, which
- * lies inside the library that made it. So a call needs no dynamic linker, whose locks a plugin's constructor, a dlopen() in another thread or
- * a fork at the wrong moment may hold. Only a handle of a library that we have not met asks it, once: for all TLS
- * libraries that are mapped by now, and, should none of them own it (a layout unknown to us), for what the dynamic
- * linker would have bound for this caller (ld.so(8), dlvsym(3)); that is remembered per call site. A session of
- * GnuTLS that has no cipher suite yet belongs to the only libgnutls there is, if that is the one its caller was linked
- * with; else the linker is asked.
+ * lies inside the library that made it. So a call needs no dynamic linker, whose locks a plugin's constructor, a
+ * dlopen() in another thread or a fork at the wrong moment may hold. Only a handle of a library that we have not met
+ * asks it, once: for all TLS libraries that are mapped by now, and, should none of them own it (a layout unknown to
+ * us), for what the dynamic linker would have bound for this caller (ld.so(8), dlvsym(3)); that is remembered per call
+ * site. A session of GnuTLS that has no cipher suite yet belongs to the only libgnutls there is, if that is the one its
+ * caller was linked with; else the linker is asked.
  *
  * Any thread. Leaves errno alone. */
 #ifndef TLSTAP_RESOLVE_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every call of GnuTLS that moves data. Client and server say SIZES to each other in turn, one session after the other for
- * each way to receive, then say good-bye.
+/* Every call of GnuTLS that moves data. Client and server say SIZES to each other in turn, one session after the other
+ * for each way to receive, then say good-bye.
  * ARGs: how to send: send send2 range cork corknb file again push nothing; or
  *       duplex (two threads on one session), renegotiate, silly (arguments that make no sense) */
 #define _GNU_SOURCE
@@ -247,7 +247,7 @@ static void end(struct gsnip *g)
 	}
 	bye = gnutls_bye(g->s, gsnip_server ? GNUTLS_SHUT_WR : GNUTLS_SHUT_RDWR);
 	printf("end %zd, bye %d\n", r, bye);
-	usleep(20000);
+	usleep(100000); /* whoever wants to look the socket up has time to */
 	gsnip_free(g);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* OpenSSL and GnuTLS in one process, as in psql: lines over one connection of each, in turn, through one function pointer, so
- * that one call site reaches both libraries. ARGs: rounds (50) */
+/* OpenSSL and GnuTLS in one process, as in psql: lines over one connection of each, in turn, through one function
+ * pointer, so that one call site reaches both libraries. ARGs: rounds (50) */
 #include <stdlib.h>
 #include <string.h>
 

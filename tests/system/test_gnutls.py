@@ -62,8 +62,9 @@ def test_gnutls_cli_and_serv(version, tapped, agentd, net, scratch, started):
     script = os.path.join(scratch, "script")
     with open(script, "wb") as f:
         f.write(said)
-    done = run(["bash", "-c", f"(cat {script}; sleep 2) | gnutls-cli --no-ca-verification --priority {priority} -p {PORT} "
-                "127.0.0.1"], ns=net.server, env=env["client"], check=False)
+    done = run(["bash", "-c", f"(cat {script}; sleep 2) | "
+                f"gnutls-cli --no-ca-verification --priority {priority} -p {PORT} 127.0.0.1"],
+               ns=net.server, env=env["client"], check=False)
     assert b"line 99" in done.stdout, done
     counters = agent.check_balance()
     server.kill()
@@ -76,12 +77,17 @@ def open_ports(net):
     return run(["cat", "/proc/net/tcp", "/proc/net/tcp6"], ns=net.server).stdout.decode()
 
 
+def lines(name, verb):
+    return b"".join(b"%s %s %d\n" % (name, verb, i) for i in range(50))
+
+
 EARLY = "GET /early HTTP/1.1\r\nHost: snippet.test\r\n\r\n"
 EVERYTHING, HOLES = "forged", "holes"
-CALLS = [("send", "1.3", EVERYTHING), ("send", "1.2", EVERYTHING), ("send2", "1.3", EVERYTHING), ("range", "1.3", EVERYTHING),
-         ("range", "1.2", EVERYTHING), ("cork", "1.3", EVERYTHING), ("corknb", "1.3", EVERYTHING),
-         ("file", "1.3", EVERYTHING), ("again", "1.3", EVERYTHING), ("nothing", "1.3", HOLES), ("push", "1.3", EVERYTHING),
-         ("duplex", "1.3", EVERYTHING), ("renegotiate", "1.2", EVERYTHING), ("silly", "1.3", EVERYTHING)]
+CALLS = [("send", "1.3", EVERYTHING), ("send", "1.2", EVERYTHING), ("send2", "1.3", EVERYTHING),
+         ("range", "1.3", EVERYTHING), ("range", "1.2", EVERYTHING), ("cork", "1.3", EVERYTHING),
+         ("corknb", "1.3", EVERYTHING), ("file", "1.3", EVERYTHING), ("again", "1.3", EVERYTHING),
+         ("nothing", "1.3", HOLES), ("push", "1.3", EVERYTHING), ("duplex", "1.3", EVERYTHING),
+         ("renegotiate", "1.2", EVERYTHING), ("silly", "1.3", EVERYTHING)]
 
 
 @pytest.mark.parametrize("tapped", BOTH, ids="+".join)
@@ -132,8 +138,7 @@ def test_both_libraries_in_one_process(tapped, agentd, net, scratch):
     agent.check_balance()
     agent.stop()
     forged = Counter((flow.stream(0), flow.stream(1)) for flow in capture.flows(path).values())
-    assert forged == Counter((b"".join(b"%s asks %d\n" % (n, i) for i in range(50)),
-                              b"".join(b"%s answers %d\n" % (n, i) for i in range(50))) for n in (b"openssl", b"gnutls"))
+    assert forged == Counter((lines(name, b"asks"), lines(name, b"answers")) for name in (b"openssl", b"gnutls"))
 
 
 @pytest.mark.parametrize("tapped", BOTH, ids="+".join)
@@ -165,6 +170,5 @@ def test_two_libgnutls_in_one_process(tapped, agentd, net, scratch):
     agent.check_balance()
     agent.stop()
     flows = {key[1][1]: (f.stream(0), f.stream(1)) for key, f in capture.flows(path).items()}
-    assert flows == {port + 4: (b"".join(b"%s asks %d\n" % (name, i) for i in range(50)),
-                                b"".join(b"%s answers %d\n" % (name, i) for i in range(50)))
+    assert flows == {port + 4: (lines(name, b"asks"), lines(name, b"answers"))
                      for name, port in ((b"A", PORT), (b"B", PORT + 1))}
