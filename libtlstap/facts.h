@@ -38,5 +38,6 @@ struct tls_facts {
 };
 
 extern const struct tls_facts openssl_facts, gnutls_facts;
+extern const struct tls_facts crypto_facts; /* none: a libcrypto, whose handles are BIOs (bio.c) */
 
 #endif

@@ -3,7 +3,7 @@
  *
  *   HOOK(result, name, (parameters), what the call returns when no TLS library can be found)
  *
- * The prototypes are those of SSL_read(3), SSL_write(3), SSL_shutdown(3), SSL_free(3), SSL_clear(3) of
+ * The prototypes are those of SSL_read(3), SSL_write(3), SSL_shutdown(3), SSL_free(3), SSL_clear(3), BIO_read(3) of
  * OpenSSL 1.1.1 and 3.x; BoringSSL and LibreSSL have the same ones; and of gnutls_record_send(3) and its
  * neighbours since GnuTLS 3.4. We include no header of theirs: one binary serves them all. */
 #ifndef TLSTAP_HOOKS_H
@@ -17,6 +17,7 @@
 
 typedef struct ssl_st SSL;
 typedef struct bio_st BIO;
+typedef struct bio_method_st BIO_METHOD;
 
 struct gnutls_session_int;
 struct mbuffer_st;
@@ -28,20 +29,28 @@ struct gnutls_datum {
 };
 #define GNUTLS_E_INTERNAL_ERROR (-59)
 
-#define OPENSSL_HOOKS(HOOK)                                                                           \
-	HOOK(int, SSL_read, (SSL * ssl, void *buf, int num), -1)                                      \
-	HOOK(int, SSL_read_ex, (SSL * ssl, void *buf, size_t num, size_t *readbytes), 0)              \
-	HOOK(int, SSL_write, (SSL * ssl, const void *buf, int num), -1)                               \
-	HOOK(int, SSL_write_ex, (SSL * ssl, const void *buf, size_t num, size_t *written), 0)         \
-	HOOK(int, SSL_write_early_data, (SSL * ssl, const void *buf, size_t num, size_t *written), 0) \
-	HOOK(int, SSL_read_early_data, (SSL * ssl, void *buf, size_t num, size_t *readbytes), 0)      \
-	HOOK(ssize_t, SSL_sendfile, (SSL * ssl, int fd, off_t offset, size_t size, int flags), -1)    \
-	HOOK(int, SSL_do_handshake, (SSL * ssl), -1)                                                  \
-	HOOK(int, SSL_connect, (SSL * ssl), -1)                                                       \
-	HOOK(int, SSL_accept, (SSL * ssl), -1)                                                        \
-	HOOK(int, SSL_shutdown, (SSL * ssl), -1)                                                      \
-	HOOK(void, SSL_free, (SSL * ssl), )                                                           \
+#define OPENSSL_HOOKS(HOOK)                                                                                    \
+	HOOK(int, SSL_read, (SSL * ssl, void *buf, int num), -1)                                               \
+	HOOK(int, SSL_read_ex, (SSL * ssl, void *buf, size_t num, size_t *readbytes), 0)                       \
+	HOOK(int, SSL_write, (SSL * ssl, const void *buf, int num), -1)                                        \
+	HOOK(int, SSL_write_ex, (SSL * ssl, const void *buf, size_t num, size_t *written), 0)                  \
+	HOOK(int, SSL_write_ex2, (SSL * ssl, const void *buf, size_t num, uint64_t flags, size_t *written), 0) \
+	HOOK(int, SSL_write_early_data, (SSL * ssl, const void *buf, size_t num, size_t *written), 0)          \
+	HOOK(int, SSL_read_early_data, (SSL * ssl, void *buf, size_t num, size_t *readbytes), 0)               \
+	HOOK(ssize_t, SSL_sendfile, (SSL * ssl, int fd, off_t offset, size_t size, int flags), -1)             \
+	HOOK(int, SSL_do_handshake, (SSL * ssl), -1)                                                           \
+	HOOK(int, SSL_connect, (SSL * ssl), -1)                                                                \
+	HOOK(int, SSL_accept, (SSL * ssl), -1)                                                                 \
+	HOOK(int, SSL_shutdown, (SSL * ssl), -1)                                                               \
+	HOOK(void, SSL_free, (SSL * ssl), )                                                                    \
 	HOOK(int, SSL_clear, (SSL * ssl), 0)
+
+/* Of libcrypto. Without BIO_gets() and BIO_puts(): a filter's gets and an SSL BIO's puts call these. */
+#define BIO_HOOKS(HOOK)                                                                  \
+	HOOK(int, BIO_read, (BIO * bio, void *buf, int num), -1)                         \
+	HOOK(int, BIO_read_ex, (BIO * bio, void *buf, size_t num, size_t *readbytes), 0) \
+	HOOK(int, BIO_write, (BIO * bio, const void *buf, int num), -1)                  \
+	HOOK(int, BIO_write_ex, (BIO * bio, const void *buf, size_t num, size_t *written), 0)
 
 /* What we ask of the library that owns a handle. None of these touches the error queue with the
  * arguments we give; any of them may be missing (NULL). */
@@ -57,7 +66,9 @@ struct gnutls_datum {
 	ASK(const char *, SSL_get_servername, (const SSL *ssl, int type))                                  \
 	ASK(void, SSL_get0_alpn_selected, (const SSL *ssl, const unsigned char **data, unsigned int *len)) \
 	ASK(BIO *, SSL_get_rbio, (const SSL *ssl))                                                         \
-	ASK(int, SSL_get_rfd, (const SSL *ssl))
+	ASK(int, SSL_get_rfd, (const SSL *ssl))                                                            \
+	ASK(const BIO_METHOD *, BIO_f_ssl, (void))                                                         \
+	ASK(void *, BIO_get_data, (BIO * bio))
 
 /* Without gnutls_record_send_early_data(): gnutls_handshake() calls gnutls_record_send() for what that was given. */
 #define GNUTLS_HOOKS(HOOK)                                                                                             \
@@ -94,10 +105,11 @@ struct gnutls_datum {
 
 #define PROTOTYPE(ret, name, args, fail) __attribute__((visibility("default"))) ret name args;
 OPENSSL_HOOKS(PROTOTYPE)
+BIO_HOOKS(PROTOTYPE)
 GNUTLS_HOOKS(PROTOTYPE)
 #undef PROTOTYPE
 
-/* The functions of one TLS library object. */
+/* The functions of one TLS library object, or of a libcrypto; a libssl has those of its libcrypto, too. */
 struct tls_lib {
 	uintptr_t lo, hi;	       /* where it is mapped */
 	const struct tls_facts *facts; /* what kind it is; NULL: none that we know */
@@ -105,6 +117,7 @@ struct tls_lib {
 #define HOOK_MEMBER(ret, name, args, fail) ret(*name) args;
 #define ASK_MEMBER(ret, name, args) ret(*name) args;
 	OPENSSL_HOOKS(HOOK_MEMBER)
+	BIO_HOOKS(HOOK_MEMBER)
 	OPENSSL_ASKS(ASK_MEMBER)
 	GNUTLS_HOOKS(HOOK_MEMBER)
 	GNUTLS_ASKS(ASK_MEMBER)

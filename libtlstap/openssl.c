@@ -51,6 +51,17 @@ int SSL_write_ex(SSL *ssl, const void *buf, size_t num, size_t *written)
 	return ok;
 }
 
+int SSL_write_ex2(SSL *ssl, const void *buf, size_t num, uint64_t flags, size_t *written)
+{
+	struct call c;
+	int ok;
+
+	tap_enter(&c, ssl, DIR_TX, HERE, __func__);
+	ok = REAL(c, SSL_write_ex2) ? REAL(c, SSL_write_ex2)(ssl, buf, num, flags, written) : 0;
+	tap_leave(&c, buf, ok == 1 && written ? *written : 0, 0);
+	return ok;
+}
+
 int SSL_write_early_data(SSL *ssl, const void *buf, size_t num, size_t *written)
 {
 	struct call c;

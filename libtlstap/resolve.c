@@ -104,7 +104,8 @@ static bool is_tls_name(const char *path)
 	const char *slash = path ? strrchr(path, '/') : NULL;
 	const char *name = slash ? slash + 1 : path;
 
-	return name && (strncmp(name, "libssl", 6) == 0 || strncmp(name, "libgnutls", 9) == 0);
+	return name && (strncmp(name, "libssl", 6) == 0 || strncmp(name, "libcrypto", 9) == 0 ||
+			strncmp(name, "libgnutls", 9) == 0);
 }
 
 /* --- the version that a module asks for ------------------------------------------------------------ */
@@ -248,7 +249,13 @@ static inline bool inside(const struct tls_lib *lib, uintptr_t p)
 /* What hooks of that name belong to. */
 static const struct tls_facts *kind_of(const char *hook)
 {
-	return hook[0] == 'g' ? &gnutls_facts : &openssl_facts;
+	return hook[0] == 'g' ? &gnutls_facts : hook[0] == 'B' ? &crypto_facts : &openssl_facts;
+}
+
+/* Can @lib be what a hook of that kind belongs to? */
+static bool serves(const struct tls_lib *lib, const struct tls_facts *kind)
+{
+	return lib->facts == kind || (kind == &crypto_facts && lib->BIO_read);
 }
 
 /* A name that is found by handle @h may be one of a library that this one needs: libgnutls-openssl has SSL_read() of
@@ -264,7 +271,11 @@ static void fill(struct tls_lib *lib, void *h)
 	} else if (inside(lib, (uintptr_t)old_dlsym(h, "SSL_read"))) {
 		lib->facts = &openssl_facts;
 		OPENSSL_HOOKS(FILL_HOOK)
+		BIO_HOOKS(FILL_HOOK)
 		OPENSSL_ASKS(FILL_ASK)
+	} else if (inside(lib, (uintptr_t)old_dlsym(h, "BIO_read"))) {
+		lib->facts = &crypto_facts;
+		BIO_HOOKS(FILL_HOOK)
 	}
 #undef FILL_HOOK
 #undef FILL_ASK
@@ -355,7 +366,10 @@ bool resolve_learn(void)
 		return false;
 	while (n < LIBS && learn_nth(n))
 		n++;
-	return n > 0;
+	for (uint32_t i = 0; i < LIBS && atomic_load_explicit(&libs_ready[i], memory_order_acquire); i++)
+		if (libs[i].facts && libs[i].facts != &crypto_facts)
+			return true;
+	return false;
 }
 
 /* --- calls ----------------------------------------------------------------------------------------- */
@@ -367,9 +381,42 @@ static inline const struct tls_lib *owner(const void *handle)
 
 	for (uint32_t i = 0; i < LIBS && atomic_load_explicit(&libs_ready[i], memory_order_acquire); i++)
 		for (unsigned k = 0; k < WORDS; k++)
-			if (inside(&libs[i], word[k]))
+			if (inside(&libs[i], word[k]) && libs[i].facts != &crypto_facts)
 				return &libs[i];
 	return NULL;
+}
+
+const struct tls_lib *resolve_owner(const void *handle)
+{
+	return owner(handle);
+}
+
+bool resolve_inside(const void *ra)
+{
+	for (uint32_t i = 0; i < LIBS && atomic_load_explicit(&libs_ready[i], memory_order_acquire); i++)
+		if (inside(&libs[i], (uintptr_t)ra))
+			return true;
+	return false;
+}
+
+/* The library whose BIO functions @bio wants. Its method is the 2nd word since OpenSSL 3.0, else the 1st. */
+static inline const struct tls_lib *bio_owner(const uintptr_t *bio, const void *ra)
+{
+	const struct tls_lib *old = NULL, *caller = NULL;
+
+	for (uint32_t i = 0; i < LIBS && atomic_load_explicit(&libs_ready[i], memory_order_acquire); i++) {
+		const struct tls_lib *lib = &libs[i];
+
+		if (!lib->BIO_read)
+			continue;
+		if (inside(lib, bio[1]))
+			return lib;
+		if (inside(lib, bio[0]))
+			old = lib;
+		if (inside(lib, (uintptr_t)ra))
+			caller = lib;
+	}
+	return old ? old : caller;
 }
 
 /* The only library of that kind, as far as we know; NULL: there is none, or more than one. */
@@ -425,7 +472,7 @@ static __attribute__((noinline)) struct site find(const void *ra, const char *na
 	int err = errno;
 
 	(void)resolve_learn();
-	lib = handle ? owner(handle) : only(kind);
+	lib = !handle ? only(kind) : kind == &crypto_facts ? bio_owner(handle, ra) : owner(handle);
 	if (!lib) {
 		from = object_at(ra);
 		want = wanted_by(&from, name);
@@ -435,27 +482,42 @@ static __attribute__((noinline)) struct site find(const void *ra, const char *na
 			at = object_at(ret.real);
 			lib = ret.real ? lib_of(&at) : only(kind);
 		}
-		if (lib && lib->facts == kind)
+		if (lib && serves(lib, kind))
 			remember(lib, ra);
 	}
-	if (lib && lib->facts == kind)
+	if (lib && serves(lib, kind))
 		ret = reaches(lib, ra);
 	errno = err;
 	return ret;
 }
 
+/* What was remembered of a call site; NULL: nothing. */
+static const struct tls_lib *recall(const void *ra, const char *name)
+{
+	uint64_t word = atomic_load_explicit(site_of((uintptr_t)ra), memory_order_acquire);
+	const struct tls_lib *lib;
+
+	if (word >> 8 != ((uint64_t)(uintptr_t)ra & 0xffffffffffffffull) || !(word & 0xff))
+		return NULL;
+	lib = &libs[(word & 0xff) - 1];
+	return serves(lib, kind_of(name)) ? lib : NULL; /* one call site may call several by a pointer */
+}
+
 struct site resolve(const void *ra, const char *name, const void *handle)
 {
 	const struct tls_lib *lib = handle ? owner(handle) : NULL;
-	uint64_t word;
 
 	if (__builtin_expect(lib != NULL, 1))
 		return reaches(lib, ra);
-	word = atomic_load_explicit(site_of((uintptr_t)ra), memory_order_acquire);
-	if (word >> 8 == ((uint64_t)(uintptr_t)ra & 0xffffffffffffffull) && (word & 0xff)) {
-		lib = &libs[(word & 0xff) - 1];
-		if (lib->facts == kind_of(name)) /* one call site may call either by a pointer */
-			return reaches(lib, ra);
-	}
-	return find(ra, name, handle);
+	lib = recall(ra, name);
+	return lib ? reaches(lib, ra) : find(ra, name, handle);
+}
+
+struct site resolve_bio(const void *ra, const char *name, const void *bio)
+{
+	const struct tls_lib *lib = bio ? bio_owner(bio, ra) : NULL;
+
+	if (!lib)
+		lib = recall(ra, name);
+	return lib ? reaches(lib, ra) : find(ra, name, bio);
 }

@@ -30,7 +30,18 @@ struct site {
  * @handle  the handle; NULL: any library of the function's kind will do */
 struct site resolve(const void *ra, const char *name, const void *handle);
 
-/* Learn the TLS libraries that are mapped now, by their file names. Returns whether there is one. */
+/* The same for BIO @bio, whose owner is the library that its method lies in: of the program's own methods, the libcrypto
+ * that calls, or whose libssl calls. @lib is a libssl (SSL BIOs) or a libcrypto. */
+struct site resolve_bio(const void *ra, const char *name, const void *bio);
+
+/* Is @ra inside a library that was met? */
+bool resolve_inside(const void *ra);
+
+/* The library that made @handle, of those met; NULL: it is none of theirs. */
+const struct tls_lib *resolve_owner(const void *handle);
+
+/* Learn the TLS libraries that are mapped now, by their file names, and libcrypto. Returns whether there is one of the
+ * former. */
 bool resolve_learn(void);
 
 #endif

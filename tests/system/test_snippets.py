@@ -15,7 +15,7 @@ POOL = "256M"
 KEPT_OUTPUT = 100000
 
 # name, arguments, what becomes of its bytes
-EVERYTHING, EARLY = "forged", "early"
+EVERYTHING, EARLY, INNER = "forged", "early", "inner"
 PROGRAMS = [
     ("sizes", ["1", "16384", "1048576"], EVERYTHING),
     ("sizes", ["104857600"], EVERYTHING),
@@ -31,6 +31,13 @@ PROGRAMS = [
     ("halfclose", [], EVERYTHING),
     ("membio", [], EVERYTHING),
     ("longjmp", [], EVERYTHING),
+    ("sslbio", ["plain"], EVERYTHING),
+    ("sslbio", ["ex"], EVERYTHING),
+    ("sslbio", ["buffer"], EVERYTHING),
+    ("sslbio", ["below"], EVERYTHING),
+    ("sslbio", ["implicit"], EVERYTHING),
+    ("sslbio", ["mixed"], EVERYTHING),
+    ("sslbio", ["nested"], INNER),
     ("smallstack", [], None),  # does not record what it says
     ("cancel", ["10"], None),
 ]
@@ -91,6 +98,10 @@ def test_snippet(name, args, fate, tapped, agentd, net, scratch):  # pylint: dis
         said = pair.streams(tapped[0])
         forged = Counter((flow.stream(0), flow.stream(1)) for flow in flows.values())
         assert short(forged - said) == short(said - forged) == [], counters
+    elif fate == INNER:  # what it said went through another session, which is shown, too
+        (inner, times), = pair.streams(tapped[0]).items()
+        assert times == 1 and [(f.stream(0), f.stream(1)) for f in flows.values()].count(inner) == 1, counters
+        assert len(flows) == 2
     elif fate == EARLY:
         check_early(pair, tapped, flows, counters)
     else:
