@@ -19,11 +19,15 @@
 #include "common/log.h"
 #include "common/sock.h"
 #include "family.h"
+#include "policy.h"
 #include "wire.h"
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77 /* Linux 6.5 */
 #endif
+
+#define AWAITS_LOOK 1u
+#define AWAITS_NETNS 2u
 
 struct guest {
 	struct attach *attach;
@@ -31,8 +35,10 @@ struct guest {
 	int pidfd; /* of who connected */
 	pid_t pid;
 	uid_t uid;
-	bool waits;	 /* has asked; its namespace is being opened */
-	uint64_t number; /* in the order in which they came */
+	unsigned awaits;	   /* has asked; answers of the helper that are to come */
+	uint64_t number;	   /* in the order in which they came */
+	struct helper_event about; /* of HELPER_PROC; .exe is ours; pid 0: not looked at */
+	char exe[HELPER_PATH_MAX];
 	ev_io io;
 	ev_timer deadline;
 };
@@ -101,7 +107,7 @@ static int make_family(struct guest *g, struct family **ret)
 		a->limited++;
 		return err;
 	}
-	err = family_new(a->lane, a->chunks, g->pid, ret);
+	err = family_new(a->lane, a->chunks, g->pid, g->about.p.pid ? &g->about : NULL, ret);
 	if (err)
 		return err;
 	(*ret)->uid = g->uid;
@@ -111,6 +117,13 @@ static int make_family(struct guest *g, struct family **ret)
 		return 0;
 	family_drop(*ret);
 	return -ESRCH;
+}
+
+static void say_no(const struct guest *g)
+{
+	const struct attach_reply no = {.magic = ATTACH_MAGIC, .abi = ATTACH_ABI};
+
+	(void)sock_send_fd(g->fd, &no, sizeof(no), -1);
 }
 
 static void grant(struct guest *g)
@@ -123,7 +136,7 @@ static void grant(struct guest *g)
 	if (err) {
 		a->refused++;
 		warn_refused(a, g, err);
-		(void)sock_send_fd(g->fd, &reply, sizeof(reply), -1);
+		say_no(g);
 		return;
 	}
 	reply.size = f->r.v.size;
@@ -139,52 +152,140 @@ static void grant(struct guest *g)
 	lane_wake(a->lane);
 }
 
+/* It has waited long enough. What we know nothing of is not tapped. */
+static void give_up_waiting(struct guest *g)
+{
+	if (g->awaits & AWAITS_LOOK) {
+		g->attach->refused++;
+		g->attach->unseen++;
+		say_no(g);
+		return;
+	}
+	g->attach->hasty++;
+	grant(g);
+}
+
 static void on_deadline(struct ev_loop *loop, ev_timer *w, int events)
 {
 	struct guest *g = w->data;
 
 	(void)loop;
 	(void)events;
-	if (g->waits) {
-		g->attach->hasty++;
-		grant(g);
-	}
+	if (g->awaits)
+		give_up_waiting(g);
 	dismiss(g);
 }
 
-/* Have the namespace opened in which @g lives. Returns false if it need not or cannot wait for that. */
-static bool wait_for_netns(struct guest *g)
+static uint64_t cookie_of(const struct guest *g)
+{
+	return ATTACH_COOKIE | g->number;
+}
+
+static struct guest *guest_of(struct attach *a, uint64_t cookie)
+{
+	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++)
+		if (a->guest[i].fd != -1 && a->guest[i].awaits && cookie_of(&a->guest[i]) == cookie)
+			return &a->guest[i];
+	return NULL;
+}
+
+/* Have @g looked at, and its namespace opened. Returns false if the helper is too busy for the former. */
+static bool ask_about(struct guest *g)
 {
 	struct attach *a = g->attach;
-	struct ev_loop *loop = a->lane->loop;
+	struct helper *h = a->lane->helper;
+	struct helper_pid p = {.pid = g->pid};
 
-	if (!a->netns_all)
-		return false;
-	if (helper_netns_pid(a->lane->helper, ATTACH_COOKIE | (uint64_t)g->pid, g->pid) != 0) {
-		a->hasty++;
-		return false;
+	if (a->lane->policy) {
+		if (helper_proc(h, cookie_of(g), &p) != 0)
+			return false;
+		g->awaits |= AWAITS_LOOK;
 	}
-	(void)helper_flush(a->lane->helper);
-	g->waits = true;
+	if (a->netns_all && helper_netns_pid(h, cookie_of(g), g->pid) == 0)
+		g->awaits |= AWAITS_NETNS;
+	else if (a->netns_all)
+		a->hasty++;
+	(void)helper_flush(h);
+	return true;
+}
+
+static void wait_for_helper(struct guest *g)
+{
+	struct ev_loop *loop = g->attach->lane->loop;
+
 	ev_io_stop(loop, &g->io);
 	ev_timer_stop(loop, &g->deadline);
-	ev_timer_set(&g->deadline, ATTACH_NETNS_S, 0);
+	ev_timer_set(&g->deadline, ATTACH_LOOK_S, 0);
 	ev_timer_start(loop, &g->deadline);
-	return true;
+}
+
+/* One answer for @g is here. */
+static void answered(struct guest *g, unsigned which)
+{
+	g->awaits &= ~which;
+	if (g->awaits)
+		return;
+	grant(g);
+	dismiss(g);
 }
 
 void attach_on_netns(struct attach *a, const struct helper_event *e)
 {
-	if (!e->last || !(e->cookie & ATTACH_COOKIE))
-		return;
-	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++) {
-		struct guest *g = &a->guest[i];
+	struct guest *g = e->last && (e->cookie & ATTACH_COOKIE) ? guest_of(a, e->cookie) : NULL;
 
-		if (g->fd == -1 || !g->waits || e->cookie != (ATTACH_COOKIE | (uint64_t)g->pid))
-			continue;
-		grant(g);
+	if (g && g->awaits & AWAITS_NETNS)
+		answered(g, AWAITS_NETNS);
+}
+
+static void deny(struct guest *g, const char *why)
+{
+	g->attach->denied++;
+	log_debug("attach", "process %d is not tapped: %s", (int)g->pid, why);
+	say_no(g);
+	dismiss(g);
+}
+
+void attach_on_proc(struct attach *a, const struct helper_event *e)
+{
+	struct guest *g = guest_of(a, e->cookie);
+	struct policy_answer answer;
+
+	if (!g || !(g->awaits & AWAITS_LOOK))
+		return;
+	if (e->result != HELPER_R_OK) {
+		give_up_waiting(g);
 		dismiss(g);
+		return;
 	}
+	policy_judge_event(a->lane->policy, e, &answer);
+	if (!answer.tap) {
+		deny(g, answer.why);
+		return;
+	}
+	g->about = *e;
+	g->about.exe = g->exe;
+	snprintf(g->exe, sizeof(g->exe), "%s", e->exe ? e->exe : "");
+	answered(g, AWAITS_LOOK);
+}
+
+/* @g asks for a mapping. Returns false if it has to wait; else it has left. */
+static bool ask(struct guest *g)
+{
+	if (g->attach->lane->off) {
+		deny(g, "all taps are switched off");
+		return true;
+	}
+	if (!ask_about(g)) {
+		g->awaits = AWAITS_LOOK;
+		give_up_waiting(g);
+	} else if (g->awaits) {
+		wait_for_helper(g);
+		return false;
+	} else {
+		grant(g);
+	}
+	dismiss(g);
+	return true;
 }
 
 /* Hear what @g asks for. Returns false if it has said nothing yet, or has to wait; else it has left. */
@@ -199,10 +300,9 @@ static bool serve(struct guest *g)
 	if (passed != -1)
 		close(passed); /* nobody has reason to send one */
 	if (n == (ssize_t)sizeof(req) && passed == -1 && req.magic == ATTACH_MAGIC && req.abi == ATTACH_ABI) {
-		if (wait_for_netns(g))
-			return false;
-		grant(g);
-	} else if (n != 0)
+		return ask(g);
+	}
+	if (n != 0)
 		g->attach->garbage++;
 	dismiss(g);
 	return true;
@@ -255,11 +355,10 @@ static struct guest *place_for(struct attach *a, uid_t uid)
 	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++)
 		if (a->guest[i].fd != -1 && a->guest[i].uid == uid && (!oldest || a->guest[i].number < oldest->number))
 			oldest = &a->guest[i];
-	if (!oldest->waits && serve(oldest)) /* it may have asked meanwhile */
+	if (!oldest->awaits && serve(oldest)) /* it may have asked meanwhile */
 		return oldest;
-	if (oldest->waits) {
-		a->hasty++;
-		grant(oldest);
+	if (oldest->awaits) {
+		give_up_waiting(oldest);
 	} else {
 		a->refused++;
 		a->dismissed++;
@@ -297,7 +396,8 @@ static void let_in(struct attach *a, int fd, int pidfd, pid_t pid, uid_t uid)
 	g->pidfd = pidfd;
 	g->pid = pid;
 	g->uid = uid;
-	g->waits = false;
+	g->awaits = 0;
+	g->about.p.pid = 0;
 	g->number = a->guests_ever++;
 	a->guests++;
 	ev_io_init(&g->io, on_guest, fd, EV_READ);
@@ -445,6 +545,11 @@ void attach_start(struct attach *a, struct lane *lane, uint64_t pool)
 	a->beat.data = a;
 	ev_timer_start(lane->loop, &a->beat);
 	beat(a);
+}
+
+void attach_switch(struct attach *a, bool off)
+{
+	atomic_store(&a->page->off, off);
 }
 
 void attach_stop(struct attach *a)

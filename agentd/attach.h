@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attach.h - the presence page and the socket where processes ask for a mapping.
  *
- * With netns_all a process gets its mapping when its network namespace is open, so that its very first handshake is
- * seen; or after ATTACH_NETNS_S, for it waits. */
+ * Whoever asks is looked at first: its program, user and control group, by the helper, for we may not. If the rules
+ * (policy.h) deny it, or that is not known within ATTACH_LOOK_S, it gets none, for it waits, and in doubt it is let go.
+ * With netns_all it also gets its mapping only when its network namespace is open, so that its very first handshake is
+ * seen; or after the same time. */
 #ifndef TLSTAP_AGENT_ATTACH_H
 #define TLSTAP_AGENT_ATTACH_H
 
@@ -16,8 +18,8 @@
 #define ATTACH_GUESTS_MAX 256			      /* processes that have connected and not yet asked */
 #define ATTACH_GUESTS_UID_MAX (ATTACH_GUESTS_MAX / 8) /* of one user but root */
 #define ATTACH_GUEST_S 0.2			      /* how long one may take to ask */
-#define ATTACH_NETNS_S 0.01			      /* how long one waits for its network namespace to be opened */
-#define ATTACH_COOKIE (1ull << 63)		      /* | process number: cookies of what is asked here */
+#define ATTACH_LOOK_S 0.01			      /* how long one waits for what the helper has to do */
+#define ATTACH_COOKIE (1ull << 63)		      /* | number of the guest: cookies of what is asked here */
 #define ATTACH_PAUSE_S 0.1			      /* no descriptor is free: nobody is let in for so long */
 #define ATTACH_WARN_S 60.0			      /* a user's refused processes are told of once in so long */
 #define ATTACH_WARNED 16			      /* users whose last time is remembered */
@@ -47,6 +49,8 @@ struct attach {
 	uint64_t dismissed; /* of refused: silent ones whose place another one needed */
 	uint64_t limited;   /* of refused: had too many mappings already */
 	uint64_t hasty;	    /* of attached: served before it was known that their namespace is open */
+	uint64_t denied;    /* by the rules, or because all taps are switched off */
+	uint64_t unseen;    /* of refused: could not be looked at in time */
 	struct warned warned[ATTACH_WARNED];
 };
 
@@ -59,6 +63,12 @@ void attach_start(struct attach *a, struct lane *lane, uint64_t pool);
 /* An answer or event of HELPER_NETNS came, and its descriptors are taken: who waits for it is served. Others' are
  * passed over. */
 void attach_on_netns(struct attach *a, const struct helper_event *e);
+
+/* An answer of HELPER_PROC with ATTACH_COOKIE came: who waits for it is served, or refused. */
+void attach_on_proc(struct attach *a, const struct helper_event *e);
+
+/* Tell processes that all taps are switched off, or on again. */
+void attach_switch(struct attach *a, bool off);
 
 /* Nobody is here any more. */
 void attach_stop(struct attach *a);

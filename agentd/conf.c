@@ -36,6 +36,15 @@ const struct opt conf_table[] = {
 	 "re-open a forged HTTP connection at the first message border after BYTES in a direction (0: never)"},
 	{OPT_UINT, 0, 0, "keepalive", "SECONDS", AT(keepalive), 0, 86400, "120",
 	 "idle time after which a forged connection gets an ACK in each direction (0: never)"},
+	{OPT_HEAD, 0, 0, "Which processes", NULL, 0, 0, 0, NULL, NULL},
+	{OPT_LIST, 0, 0, "deny", "RULE", AT(rules[POLICY_DENY]), 0, 0, NULL,
+	 "never tap what RULE matches: exe:GLOB, uid:N, user:NAME, unit:GLOB, cgroup:GLOB"},
+	{OPT_LIST, 0, 0, "allow", "RULE", AT(rules[POLICY_ALLOW]), 0, 0, NULL,
+	 "tap only what one of these rules matches (and none of --deny)"},
+	{OPT_LIST, 0, 0, "isolate", "RULE", AT(rules[POLICY_ISOLATE]), 0, 0, NULL,
+	 "do not tap the forked children of what RULE matches"},
+	{OPT_STRING, 0, 0, "disable-file", "PATH", AT(disable_file), 0, 0, TLSTAP_SYSCONFDIR "/disable",
+	 "as long as this file exists, all taps are switched off"},
 	{OPT_HEAD, 0, 0, "Where to", NULL, 0, 0, 0, NULL, NULL},
 	{OPT_STRING, 0, 't', "tunnel", "HOST[:PORT]", AT(tunnel), 0, 0, NULL, "send to a receiver (default port 3005)"},
 	{OPT_STRING, 0, 'o', "output", "IFACE", AT(output), 0, 0, NULL, "replay to IFACE"},
@@ -53,7 +62,7 @@ const struct opt conf_table[] = {
 	 "user to become after the start (default: tlstap if it exists, else nobody)"},
 	{OPT_STRING, OPT_ARGV_ONLY, 0, "config", "FILE", AT(config), 0, 0, NULL,
 	 "read options from FILE (default " TLSTAP_SYSCONFDIR "/agentd.conf)"},
-	{OPT_MODE, OPT_ARGV_ONLY, 0, "status", "json|doctor", AT(status), 0, 0, NULL,
+	{OPT_MODE, OPT_ARGV_ONLY, 0, "status", "json|doctor|why:PID", AT(status), 0, 0, NULL,
 	 "show what a running agentd does, and exit"},
 	{OPT_FLAG, 0, 'v', "verbose", NULL, AT(verbose), 0, 0, NULL, "log more"},
 	{OPT_FLAG, OPT_ARGV_ONLY, 'V', "version", NULL, AT(version), 0, 0, NULL, "show the version, and exit"},
@@ -111,6 +120,8 @@ static const char *wrong_traffic(const struct conf *c)
 		return "-p filters captured packets, and -D sends none of them: leave one of the two out";
 	if (c->effectiveness.n && !c->interface)
 		return "-H needs -I: without a tap nothing is seen in the clear";
+	if ((c->rules[POLICY_DENY].n || c->rules[POLICY_ALLOW].n || c->rules[POLICY_ISOLATE].n) && !c->interface)
+		return "--deny, --allow and --isolate need -I: nothing is tapped without";
 	if (c->netns.n && !c->interface)
 		return "--netns needs -I: it is for pairing tapped sessions";
 	return NULL;
@@ -124,7 +135,15 @@ static const char *wrong_sink(const struct conf *c)
 		return "-o names the interface that is captured: what is replayed there would be captured again";
 	if (c->socket[0] != '/')
 		return "--socket must be an absolute path";
+	if (c->disable_file[0] != '/')
+		return "--disable-file must be an absolute path";
 	return NULL;
+}
+
+/* why:PID */
+static bool status_why(const char *s)
+{
+	return strncmp(s, "why:", 4) == 0 && s[4] && strlen(s) < 4 + 11 && s[4 + strspn(s + 4, "0123456789")] == '\0';
 }
 
 static int check(struct conf *c, int rest, int argc, char **argv, char err[static OPT_ERR])
@@ -138,9 +157,10 @@ static int check(struct conf *c, int rest, int argc, char **argv, char err[stati
 	if (c->help || c->version)
 		return 0;
 	if (c->status) {
-		if (!*c->status || strcmp(c->status, "json") == 0 || strcmp(c->status, "doctor") == 0)
+		if (!*c->status || strcmp(c->status, "json") == 0 || strcmp(c->status, "doctor") == 0 ||
+		    status_why(c->status))
 			return 0;
-		wrong = "--status takes nothing, =json or =doctor";
+		wrong = "--status takes nothing, =json, =doctor or =why:PID";
 	} else {
 		wrong = wrong_traffic(c);
 	}

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "common/opt.h"
+#include "policy.h"
 
 #define CONF_PORTS_MAX 64
 
@@ -28,6 +29,8 @@ struct conf {
 	uint64_t rotate;    /* bytes, 0: never */
 	uint64_t keepalive; /* seconds */
 	uint64_t pool_size; /* bytes */
+	struct opt_list rules[POLICY_LISTS];
+	char *disable_file;
 	char *user;
 	char *socket;
 	char *config;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "permit.h"
 #include "tap.h"
 
 #define DISCARD_MAX (1u << 22)	 /* records of one stripe that are given up: more than any pool holds */
@@ -51,9 +52,38 @@ static void on_death(struct ev_loop *loop, ev_io *w, int events)
 	left(m);
 }
 
-/* Make process @p a member: *@ret, NULL if it is one that is not watched. Returns 0, -ENOMEM, or -errno of
- * pidfd_open(2): then it may well be alive. */
-static int add_member(struct family *f, const struct helper_pid *p, int32_t ns_pid, struct member **ret)
+/* Printable, for people and for JSON. */
+static void put_name(char *to, size_t size, const char *from)
+{
+	size_t n = 0;
+
+	for (; from[n] && n < size - 1; n++)
+		to[n] = from[n] >= ' ' && from[n] <= '~' && from[n] != '"' && from[n] != '\\' ? from[n] : '?';
+	to[n] = '\0';
+}
+
+/* What the helper says of it. */
+static void know(struct member *m, const struct helper_event *e)
+{
+	struct family *f = m->family;
+
+	if (e->result == HELPER_R_OK) {
+		m->p.start_time = e->p.start_time;
+		m->ns_pid = e->ns_pid;
+		m->uids_known = true;
+		m->uid = e->uid;
+		m->fsuid = e->fsuid;
+		f->own_pidns = e->ns_pid == e->p.pid;
+		f->netns = e->netns;
+		put_name(m->exe, sizeof(m->exe), e->exe ? e->exe : "");
+	}
+	permit_judge(m, e);
+}
+
+/* Make process @p a member: *@ret, NULL if it is one that is not watched. @about: what the helper said of it; NULL: it is
+ * asked. Returns 0, -ENOMEM, or -errno of pidfd_open(2): then it may well be alive. */
+static int add_member(struct family *f, const struct helper_pid *p, int32_t ns_pid, const struct helper_event *about,
+		      struct member **ret)
 {
 	struct member *m;
 	int err = 0;
@@ -96,8 +126,11 @@ static int add_member(struct family *f, const struct helper_pid *p, int32_t ns_p
 	}
 	f->member[f->member_n++] = m;
 	f->orphan = false;
-	if (helper_proc(f->lane->helper, family_cookie(f, 0, 0xfffff), &m->p) ==
-	    0) /* its name, for people; whose it is */
+	m->asked_rules = f->lane->rules;
+	if (about)
+		know(m, about);
+	else if (helper_proc(f->lane->helper, family_cookie(f, 0, 0xfffff), &m->p) ==
+		 0) /* its name, for people; whose it is */
 		f->uids_asked++;
 	*ret = m;
 	return 0;
@@ -107,7 +140,7 @@ struct member *family_member(struct family *f, const struct helper_pid *p, int32
 {
 	struct member *m;
 
-	if (add_member(f, p, ns_pid, &m) != 0)
+	if (add_member(f, p, ns_pid, NULL, &m) != 0)
 		f->scanned = false; /* look for it again */
 	return m;
 }
@@ -151,7 +184,7 @@ static int add(struct lane *l, struct family *f)
 	return 0;
 }
 
-int family_new(struct lane *l, uint32_t chunks, pid_t pid, struct family **ret)
+int family_new(struct lane *l, uint32_t chunks, pid_t pid, const struct helper_event *about, struct family **ret)
 {
 	struct family *f;
 	struct helper_pid p = {.pid = pid};
@@ -172,7 +205,8 @@ int family_new(struct lane *l, uint32_t chunks, pid_t pid, struct family **ret)
 		free(f);
 		return err;
 	}
-	err = add_member(f, &p, pid, &m);
+	f->judged_rules = l->rules;
+	err = add_member(f, &p, pid, about, &m);
 	if (err) {
 		family_drop(f);
 		return err;
@@ -212,6 +246,7 @@ int family_adopt(struct lane *l, int fd, const struct helper_id *file, const str
 		free(f);
 		return err;
 	}
+	permit_adopt(f);
 	(void)family_member(f, &e->p, e->ns_pid);
 	for (uint32_t i = 0; i < f->r.limit; i++) {
 		const struct shm_slot *s = &f->r.v.slot[i];
@@ -443,16 +478,6 @@ void family_ask_uids(struct family *f)
 			f->uids_asked++;
 }
 
-/* Printable, for people and for JSON. */
-static void put_name(char *to, size_t size, const char *from)
-{
-	size_t n = 0;
-
-	for (; from[n] && n < size - 1; n++)
-		to[n] = from[n] >= ' ' && from[n] <= '~' && from[n] != '"' && from[n] != '\\' ? from[n] : '?';
-	to[n] = '\0';
-}
-
 void family_on_proc(struct lane *l, const struct helper_event *e)
 {
 	struct family *f = family_find(l, family_of_cookie(e->cookie));
@@ -460,20 +485,9 @@ void family_on_proc(struct lane *l, const struct helper_event *e)
 	if (!f)
 		return;
 	f->uids_asked -= f->uids_asked > 0;
-	for (unsigned i = 0; e->exe && i < f->member_n; i++) {
-		struct member *m = f->member[i];
-
-		if (m->p.pid != e->p.pid || e->result != HELPER_R_OK)
-			continue;
-		m->p.start_time = e->p.start_time;
-		m->ns_pid = e->ns_pid;
-		m->uids_known = true;
-		m->uid = e->uid;
-		m->fsuid = e->fsuid;
-		f->own_pidns = e->ns_pid == e->p.pid;
-		f->netns = e->netns;
-		put_name(m->exe, sizeof(m->exe), e->exe);
-	}
+	for (unsigned i = 0; i < f->member_n; i++)
+		if (f->member[i]->p.pid == e->p.pid)
+			know(f->member[i], e);
 }
 
 bool family_has_uid(const struct family *f, uint32_t uid)
@@ -508,7 +522,7 @@ static void distrust(struct family *f)
 		 f->member_n ? (int)f->member[0]->p.pid : 0, f->member_n ? f->member[0]->exe : "");
 	f->lane->corrupt++;
 	f->broken = true;
-	atomic_store(&f->r.v.h->off, 1);
+	atomic_store(&f->r.v.h->off, SHM_OFF_FOR_GOOD);
 	for (uint32_t i = 0; i < f->taps_n; i++)
 		if (f->taps[i]) {
 			tap_close(f->taps[i]);
@@ -634,6 +648,7 @@ bool family_tend(struct family *f)
 		f->producers_seen = producers;
 		f->r.wipe = producers > 1;
 	}
+	permit_tend(f);
 	grow(f);
 	find_leaks(f);
 	look_at_children(f);
@@ -683,7 +698,7 @@ static void discard(struct family *f)
 	const uint8_t *data;
 	struct rec r;
 
-	atomic_store(&f->r.v.h->off, 1); /* a child that we do not know passes through from now on */
+	atomic_store(&f->r.v.h->off, SHM_OFF_FOR_GOOD); /* a child that we do not know passes through from now on */
 	for (unsigned i = 0; i < SHM_STRIPES; i++)
 		for (unsigned n = 0; n < DISCARD_MAX && shm_next(&f->r, i, &r, &data) == 1; n++)
 			shm_done(&f->r, i);

@@ -33,6 +33,10 @@ struct member {
 	char exe[128]; /* printable; "" not known yet */
 	bool uids_known;
 	uint32_t uid, fsuid;
+	uint64_t asked_rules;  /* lane->rules when it was asked about ... */
+	uint64_t judged_rules; /* ... and when it was judged last; 0: never */
+	bool denied;
+	char why[128]; /* printable; policy_answer.why */
 };
 
 struct family {
@@ -55,6 +59,13 @@ struct family {
 	uint64_t children_ns, children_sweep; /* when to look for dead children again */
 	uint64_t no_slot;		      /* of header.lost_slot: told to the lane */
 	bool unverified_told;
+	uint64_t judged_rules; /* lane->rules when all its processes were asked about */
+	/* see permit.h */
+	bool off;		 /* header.off was set, for now: denied, or all taps are switched off */
+	bool denied;		 /* all its living processes are */
+	uint64_t off_sweep;	 /* when all that was written before has been read: then its connections end ... */
+	bool off_done;		 /* ... as they have */
+	uint64_t on_ns;		 /* on again since then; 0: never was off, UINT64_MAX: is off */
 	bool broken;		 /* wrote nonsense: is not read any more */
 	bool adopted;		 /* a predecessor's */
 	bool scanned;		 /* its processes were looked for since the last change */
@@ -82,9 +93,10 @@ struct family {
 	uint64_t before;	       /* bytes that a predecessor had decided */
 };
 
-/* Make the family of process @pid, whose mapping has @chunks. On success *@ret_fd is the memfd to hand to it: it
- * stays the family's. Returns 0 or -errno; -ENOSPC: FAMILIES_MAX. */
-int family_new(struct lane *l, uint32_t chunks, pid_t pid, struct family **ret);
+/* Make the family of process @pid, whose mapping has @chunks: *@ret, whose r.fd is the memfd to hand to the process; it
+ * stays the family's. @about: what helper_proc() said of the process; NULL: it is asked now.
+ * Returns 0 or -errno; -ENOSPC: FAMILIES_MAX. */
+int family_new(struct lane *l, uint32_t chunks, pid_t pid, const struct helper_event *about, struct family **ret);
 
 /* May user @uid's process @pid have one more family? Returns 0, -EUSERS: FAMILIES_PID_MAX, or -EDQUOT: FAMILIES_UID_MAX. */
 int family_may(const struct lane *l, pid_t pid, uid_t uid);

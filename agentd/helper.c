@@ -15,7 +15,7 @@
 #include "helper_netns.h"
 #include "helper_wire.h"
 
-#define DATAGRAM_MAX (HELPER_BATCH * sizeof(struct helper_event) + HELPER_PATH_MAX)
+#define DATAGRAM_MAX (HELPER_BATCH * sizeof(struct helper_event) + sizeof(struct helper_paths))
 #define REQ_MAX HELPER_OUTSTANDING_MAX
 
 /* Close everything above standard error but @keep (n ascending numbers). */
@@ -209,16 +209,27 @@ int helper_adopt(struct helper *h, uint64_t cookie)
 	return err != 0 ? err : taken(h);
 }
 
-int helper_proc(struct helper *h, uint64_t cookie, const struct helper_pid *p)
+static int ask_proc(struct helper *h, uint64_t cookie, const struct helper_pid *p, uint32_t op)
 {
 	struct helper_req *r;
 	int err = take(h, HELPER_PROC, cookie, &r);
 
 	if (err != 0)
 		return err;
+	r->op = op;
 	r->n = 1;
 	r->p[0] = *p;
 	return taken(h);
+}
+
+int helper_proc(struct helper *h, uint64_t cookie, const struct helper_pid *p)
+{
+	return ask_proc(h, cookie, p, 0);
+}
+
+int helper_look(struct helper *h, uint64_t cookie, const struct helper_pid *p)
+{
+	return ask_proc(h, cookie, p, HELPER_OP_MAPS);
 }
 
 int helper_peer(struct helper *h, uint64_t cookie, const struct helper_pid *p, size_t n, const struct endpoint *e)
@@ -289,10 +300,12 @@ static bool is_event(const struct helper_event *ev)
 	       (ev->type == HELPER_NETNS && ev->result == HELPER_R_GONE);
 }
 
-static void deliver(struct helper *h, struct helper_event *ev, int fd, const char *exe, helper_cb cb, void *arg)
+static void deliver(struct helper *h, struct helper_event *ev, int fd, const struct helper_paths *paths, helper_cb cb,
+		    void *arg)
 {
 	ev->fd = fd;
-	ev->exe = exe;
+	ev->exe = paths != NULL ? paths->exe : NULL;
+	ev->cgroup = paths != NULL ? paths->cgroup : NULL;
 	if (ev->type == HELPER_DESTROYED)
 		h->destroyed++;
 	else if (ev->type == HELPER_OVERRUN)
@@ -357,9 +370,12 @@ int helper_poll(struct helper *h, unsigned max, helper_cb cb, void *arg)
 		if ((size_t)len < n)
 			continue;
 		memcpy(&ev, h->buf, n);
-		if (helper_has_path(ev.type) && (size_t)len == n + HELPER_PATH_MAX) {
-			h->buf[len - 1] = '\0';
-			deliver(h, &ev, -1, (const char *)h->buf + n, cb, arg);
+		if (helper_has_path(ev.type) && (size_t)len == n + sizeof(struct helper_paths)) {
+			struct helper_paths paths;
+
+			memcpy(&paths, h->buf + n, sizeof(paths));
+			paths.exe[HELPER_PATH_MAX - 1] = paths.cgroup[HELPER_PATH_MAX - 1] = '\0';
+			deliver(h, &ev, -1, &paths, cb, arg);
 			total++;
 			continue;
 		}

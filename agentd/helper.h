@@ -88,22 +88,23 @@ struct helper_event {
 	int32_t sock_fd;     /* ... under which number */
 	bool was_destroyed;  /* VERIFY LISTENER, GONE: its destruction is in the log */
 
-	struct helper_id id; /* FAMILY, ADOPT */
+	struct helper_id id; /* FAMILY, ADOPT; HELPER_WHOSE_ATTACHED: the first mapping of ours */
 	struct helper_pid p; /* FAMILY, ADOPT, PROC, WHOSE: global pid and start time */
 	int32_t ns_pid;	     /* FAMILY, ADOPT, PROC, WHOSE: its pid in its innermost pid namespace */
 	int fd; /* ADOPT: the mapping's file, read-write; NETNS OK: a socket. CLOEXEC; the callback takes it. Else -1 */
 	uint64_t size; /* ADOPT: of the file; sealed against shrinking and growing, owned by root or agentd's user */
 
-	uint32_t uid;	 /* ADOPT, PROC, WHOSE: real uid of the process; WHOSE NO_PROCESS: of the socket */
-	uint32_t fsuid;	 /* PROC, WHOSE: its file system uid: that of the sockets it makes and accepts */
-	uint64_t netns;	 /* PROC, WHOSE, NETNS: inode of its network namespace */
-	unsigned what;	 /* WHOSE: HELPER_WHOSE_* */
-	bool own_netns;	 /* PROC, WHOSE: it is the helper's */
-	int seccomp;	 /* PROC, WHOSE: "Seccomp:" of its status, 0..2; -1 unknown */
-	const char *exe; /* PROC, WHOSE: /proc/PID/exe, cut at HELPER_PATH_MAX - 1, NOT escaped; "" unknown */
+	uint32_t uid;	    /* ADOPT, PROC, WHOSE: real uid of the process; WHOSE NO_PROCESS: of the socket */
+	uint32_t fsuid;	    /* PROC, WHOSE: its file system uid: that of the sockets it makes and accepts */
+	uint64_t netns;	    /* PROC, WHOSE, NETNS: inode of its network namespace */
+	unsigned what;	    /* WHOSE, PROC of helper_look(): HELPER_WHOSE_* */
+	bool own_netns;	    /* PROC, WHOSE: it is the helper's */
+	int seccomp;	    /* PROC, WHOSE: "Seccomp:" of its status, 0..2; -1 unknown */
+	const char *exe;    /* PROC, WHOSE: /proc/PID/exe, cut at HELPER_PATH_MAX - 1, NOT escaped; "" unknown */
+	const char *cgroup; /* likewise: path of its control group, "" unknown or too long */
 };
 
-/* What helper_whose() found out about the process .p (.exe, .uid, .netns, .own_netns, .ns_pid, .seccomp as in PROC). */
+/* What helper_whose() or helper_look() found out about the process .p (.exe, .uid, .netns, .own_netns, .ns_pid, .seccomp as in PROC). */
 #define HELPER_WHOSE_TAP (1u << 0)	/* libtlstap is mapped */
 #define HELPER_WHOSE_ATTACHED (1u << 1) /* so is a mapping of ours */
 #define HELPER_WHOSE_TLS (1u << 2)   /* a TLS library that can be tapped is mapped (libssl, libgnutls, libssl3 ...) */
@@ -166,8 +167,12 @@ int helper_family(struct helper *h, uint64_t cookie, const struct helper_id *id,
  * sealed memfd, named tlstap..., owned by root or the helper's user, and still mapped. */
 int helper_adopt(struct helper *h, uint64_t cookie);
 
-/* What process is this? p->start_time is compared if not 0. */
+/* What process is this? p->start_time is compared if not 0. Answered at once: it does not wait for what was asked
+ * before. */
 int helper_proc(struct helper *h, uint64_t cookie, const struct helper_pid *p);
+
+/* As helper_proc(), and .what does it map? Reads all of /proc/PID/maps: seldom, please. Answer: HELPER_PROC. */
+int helper_look(struct helper *h, uint64_t cookie, const struct helper_pid *p);
 
 /* A connection @e (of .netns, 0: the own one) was seen on the wire with the process's own random, but no socket has
  * exactly these addresses: REDIRECT, SNAT or DNAT has changed one end. Has one of the processes a socket that shares

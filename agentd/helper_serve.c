@@ -53,17 +53,18 @@ static uint64_t now_ms(void)
 
 /* --- answers --- */
 
-void helper_reply(struct helper_queue *q, const struct helper_event *ev, const char *exe)
+void helper_reply(struct helper_queue *q, const struct helper_event *ev, const struct helper_paths *paths)
 {
 	struct helper_out *o = &q->out[(q->head + q->n) % HELPER_OUT_MAX];
 
 	assert(q->n < HELPER_OUT_MAX);
 	q->n++;
 	o->ev = *ev;
-	o->ev.exe = NULL;
-	memset(o->exe, 0, sizeof(o->exe));
-	if (exe != NULL)
-		strncpy(o->exe, exe, sizeof(o->exe) - 1);
+	o->ev.exe = o->ev.cgroup = NULL;
+	if (paths != NULL)
+		o->paths = *paths;
+	else
+		memset(&o->paths, 0, sizeof(o->paths));
 }
 
 /* Send the datagram that begins with the first answer of @q. Returns how many answers it held, or -errno. */
@@ -90,7 +91,7 @@ static int send_some(struct helper_queue *q)
 	}
 	m.msg_iovlen = n;
 	if (helper_has_path(first->ev.type))
-		iov[m.msg_iovlen++] = (struct iovec){.iov_base = first->exe, .iov_len = sizeof(first->exe)};
+		iov[m.msg_iovlen++] = (struct iovec){.iov_base = &first->paths, .iov_len = sizeof(first->paths)};
 	if (first->ev.fd != -1) {
 		m.msg_control = &control;
 		m.msg_controllen = sizeof(control);
@@ -232,7 +233,7 @@ static void begin(struct serve *s)
 			answer_exists(s, r);
 			break;
 		case HELPER_PROC:
-			whose_proc(&s->nets, r, &s->out);
+			whose_proc(&s->whose, r, &s->out);
 			break;
 		case HELPER_WHOSE:
 			whose_begin(&s->whose, r, &s->out);
@@ -264,8 +265,13 @@ static void read_requests(struct serve *s)
 			return;
 		if (n <= 0 || (size_t)n % sizeof(s->in[0]) != 0 || (size_t)n > HELPER_BATCH * sizeof(s->in[0]))
 			_exit(n == 0 ? 0 : 1);
-		for (size_t i = 0; i < (size_t)n / sizeof(s->in[0]); i++)
-			s->req[(s->head + s->n_req++) % HELPER_OUTSTANDING_MAX] = s->in[i];
+		for (size_t i = 0; i < (size_t)n / sizeof(s->in[0]); i++) {
+			/* who asks this has a process waiting, and for milliseconds only */
+			if (s->in[i].type == HELPER_PROC && has_room(s))
+				whose_proc(&s->whose, &s->in[i], &s->out);
+			else
+				s->req[(s->head + s->n_req++) % HELPER_OUTSTANDING_MAX] = s->in[i];
+		}
 	}
 }
 

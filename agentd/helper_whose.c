@@ -19,7 +19,7 @@ void whose_init(struct whose *w, const struct netns_set *nets)
 /* --- what a process is --- */
 
 /* Returns 0 or -errno: -ENOENT, -ESRCH it is gone. */
-static int describe(const struct netns_set *nets, int proc, struct helper_event *ev, char exe[static HELPER_PATH_MAX])
+static int describe(const struct netns_set *nets, int proc, struct helper_event *ev, struct helper_paths *paths)
 {
 	struct proc_status st;
 	int err = proc_start_time(proc, &ev->p.start_time);
@@ -35,35 +35,11 @@ static int describe(const struct netns_set *nets, int proc, struct helper_event 
 	if (proc_netns(proc, &ev->netns) != 0)
 		ev->netns = 0;
 	ev->own_netns = ev->netns != 0 && ev->netns == netns_own(nets)->inode;
-	if (proc_exe(proc, exe, HELPER_PATH_MAX) != 0)
-		exe[0] = '\0';
+	if (proc_exe(proc, paths->exe, sizeof(paths->exe)) != 0)
+		paths->exe[0] = '\0';
+	if (proc_cgroup(proc, paths->cgroup, sizeof(paths->cgroup)) != 0)
+		paths->cgroup[0] = '\0';
 	return 0;
-}
-
-void whose_proc(const struct netns_set *nets, const struct helper_req *r, struct helper_queue *q)
-{
-	struct helper_event ev = {
-		.type = HELPER_PROC,
-		.result = HELPER_R_OK,
-		.cookie = r->cookie,
-		.last = true,
-		.p = r->p[0],
-		.fd = -1,
-	};
-	char exe[HELPER_PATH_MAX] = "";
-	int proc = proc_open(r->p[0].pid), err = proc < 0 ? proc : describe(nets, proc, &ev, exe);
-
-	if (err == 0 && r->p[0].start_time != 0 && r->p[0].start_time != ev.p.start_time)
-		err = -ESRCH;
-	if (err != 0) {
-		ev.result = err == -ENOENT || err == -ESRCH ? HELPER_R_NO_PROCESS : HELPER_R_ERROR;
-		ev.err = ev.result == HELPER_R_ERROR ? -err : 0;
-		ev.p = r->p[0];
-		exe[0] = '\0';
-	}
-	if (proc >= 0)
-		close(proc);
-	helper_reply(q, &ev, exe);
 }
 
 unsigned whose_mapping(const char *name)
@@ -86,7 +62,17 @@ unsigned whose_mapping(const char *name)
 	return 0;
 }
 
-static unsigned what_is(struct whose *w, int proc)
+static unsigned take_map(const struct proc_map *m, unsigned before, struct helper_id *ret_id)
+{
+	unsigned what = whose_mapping(m->name);
+
+	if (what & ~before & HELPER_WHOSE_ATTACHED)
+		*ret_id = (struct helper_id){.dev = m->dev, .inode = m->inode};
+	return what;
+}
+
+/* *@ret_id: the first mapping of ours, if there is one. */
+static unsigned what_is(struct whose *w, int proc, struct helper_id *ret_id)
 {
 	int err = proc_lines_open(&w->lines, proc, "maps");
 	unsigned what = err == -EACCES || err == -EPERM ? HELPER_WHOSE_UNREADABLE : 0;
@@ -97,7 +83,7 @@ static unsigned what_is(struct whose *w, int proc)
 	while (err == 0 && (line = proc_lines_next(&w->lines, &len)) != NULL) {
 		/* most lines are none of these: look before parsing */
 		if ((strstr(line, "/lib") != NULL || strstr(line, HELPER_MAP_NAME) != NULL) && proc_parse_map(line, &m))
-			what |= whose_mapping(m.name);
+			what |= take_map(&m, what, ret_id);
 	}
 	proc_lines_close(&w->lines);
 	if (proc_elf_class(proc) == ELFCLASS32)
@@ -106,6 +92,34 @@ static unsigned what_is(struct whose *w, int proc)
 }
 
 /* --- requests --- */
+
+void whose_proc(struct whose *w, const struct helper_req *r, struct helper_queue *q)
+{
+	struct helper_event ev = {
+		.type = HELPER_PROC,
+		.result = HELPER_R_OK,
+		.cookie = r->cookie,
+		.last = true,
+		.p = r->p[0],
+		.fd = -1,
+	};
+	struct helper_paths paths = {.exe = ""};
+	int proc = proc_open(r->p[0].pid), err = proc < 0 ? proc : describe(w->nets, proc, &ev, &paths);
+
+	if (err == 0 && r->p[0].start_time != 0 && r->p[0].start_time != ev.p.start_time)
+		err = -ESRCH;
+	if (err == 0 && r->op == HELPER_OP_MAPS)
+		ev.what = what_is(w, proc, &ev.id);
+	if (err != 0) {
+		ev.result = err == -ENOENT || err == -ESRCH ? HELPER_R_NO_PROCESS : HELPER_R_ERROR;
+		ev.err = ev.result == HELPER_R_ERROR ? -err : 0;
+		ev.p = r->p[0];
+		paths.exe[0] = paths.cgroup[0] = '\0';
+	}
+	if (proc >= 0)
+		close(proc);
+	helper_reply(q, &ev, &paths);
+}
 
 static void reply(struct helper_queue *q, const struct whose_want *want, enum helper_result result, int err)
 {
@@ -122,7 +136,7 @@ static void reply(struct helper_queue *q, const struct whose_want *want, enum he
 		.fd = -1,
 	};
 
-	helper_reply(q, &ev, "");
+	helper_reply(q, &ev, NULL);
 }
 
 void whose_begin(struct whose *w, const struct helper_req *r, struct helper_queue *q)
@@ -221,12 +235,12 @@ static void found(struct whose *w, struct helper_queue *q, unsigned i, int fd)
 		.p = {.pid = w->pid},
 		.fd = -1,
 	};
-	char exe[HELPER_PATH_MAX] = "";
+	struct helper_paths paths = {.exe = ""};
 
-	if (describe(w->nets, w->proc, &ev, exe) != 0)
+	if (describe(w->nets, w->proc, &ev, &paths) != 0)
 		return; /* it is ending: perhaps another one has it too */
-	ev.what = what_is(w, w->proc);
-	helper_reply(q, &ev, exe);
+	ev.what = what_is(w, w->proc, &ev.id);
+	helper_reply(q, &ev, &paths);
 	drop(w, i);
 }
 

@@ -43,7 +43,7 @@ static inline bool whose_active(const struct whose *w)
 void whose_step(struct whose *w, struct helper_queue *q);
 
 /* Answer a PROC. */
-void whose_proc(const struct netns_set *nets, const struct helper_req *r, struct helper_queue *q);
+void whose_proc(struct whose *w, const struct helper_req *r, struct helper_queue *q);
 
 /* HELPER_WHOSE_* that a mapping of this name stands for; 0: none. */
 unsigned whose_mapping(const char *name);

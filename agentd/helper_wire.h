@@ -4,7 +4,7 @@
  *
  * A datagram to the helper holds 1 .. HELPER_BATCH struct helper_req. One to agentd holds
  * 1 .. HELPER_BATCH struct helper_event without descriptor or path; or one of ADOPT or NETNS with its
- * descriptor; or one of PROC or WHOSE followed by HELPER_PATH_MAX bytes of path. Both ends are one program, so
+ * descriptor; or one of PROC or WHOSE followed by a struct helper_paths. Both ends are one program, so
  * the structs travel as they are. */
 #ifndef TLSTAP_HELPER_WIRE_H
 #define TLSTAP_HELPER_WIRE_H
@@ -26,15 +26,15 @@
 #define HELPER_WAIT_MS 10	/* a socket just gone: how long to wait for the word of its destruction */
 #define HELPER_MAP_NAME "/memfd:tlstap"
 
-/* What a request of type HELPER_NETNS wants. */
-enum helper_op { HELPER_OP_PID = 1, HELPER_OP_NAME, HELPER_OP_CLOSE };
+/* What a request of type HELPER_NETNS wants; MAPS: of type HELPER_PROC. */
+enum helper_op { HELPER_OP_PID = 1, HELPER_OP_NAME, HELPER_OP_CLOSE, HELPER_OP_MAPS };
 
 struct helper_req {
 	uint64_t cookie;
 	uint32_t type; /* enum helper_type */
 	uint32_t n;    /* of p or id */
 	int32_t fd_hint;
-	uint32_t op; /* NETNS: enum helper_op */
+	uint32_t op; /* NETNS, PROC: enum helper_op */
 	struct endpoint e;
 	struct helper_id file; /* VERIFY: p[0] must map it; inode 0: it is known to */
 	union {
@@ -53,10 +53,15 @@ static inline bool helper_has_path(enum helper_type t)
 	return t == HELPER_PROC || t == HELPER_WHOSE;
 }
 
+/* Of a process; NUL terminated. */
+struct helper_paths {
+	char exe[HELPER_PATH_MAX], cgroup[HELPER_PATH_MAX];
+};
+
 /* An answer that waits to be sent. */
 struct helper_out {
 	struct helper_event ev; /* ev.fd is ours and closed when sent */
-	char exe[HELPER_PATH_MAX];
+	struct helper_paths paths;
 };
 
 struct helper_queue {
@@ -70,8 +75,8 @@ static inline bool helper_room(const struct helper_queue *q, size_t n)
 {
 	return HELPER_OUT_MAX - q->n >= n;
 }
-/* Append an answer; the caller has seen to it that there is room. Takes ev->fd. @exe may be NULL. */
-void helper_reply(struct helper_queue *q, const struct helper_event *ev, const char *exe);
+/* Append an answer; the caller has seen to it that there is room. Takes ev->fd. @paths may be NULL. */
+void helper_reply(struct helper_queue *q, const struct helper_event *ev, const struct helper_paths *paths);
 
 /* A FAMILY or ADOPT request in progress: one pass through all processes. */
 struct helper_walk {

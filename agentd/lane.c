@@ -16,6 +16,7 @@
 #include "conn.h"
 #include "family.h"
 #include "pair.h"
+#include "status.h"
 #include "tap.h"
 #include "wire.h"
 
@@ -97,7 +98,12 @@ static void on_helper_event(void *arg, const struct helper_event *e)
 		}
 		break;
 	case HELPER_PROC:
-		family_on_proc(l, e);
+		if (e->cookie & ATTACH_COOKIE)
+			attach_on_proc(l->attach, e);
+		else if (e->cookie & STATUS_COOKIE)
+			status_on_proc(l->status, e);
+		else
+			family_on_proc(l, e);
 		break;
 	case HELPER_DESTROYED:
 		conn_destroyed(l, &e->e, e->sock_cookie);

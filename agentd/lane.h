@@ -25,6 +25,8 @@ struct attach;
 struct capture;
 struct conn;
 struct family;
+struct policy;
+struct status;
 struct tap;
 struct wire;
 
@@ -33,11 +35,15 @@ struct lane {
 	const struct conf *conf;
 	struct flow_conf flow;
 	struct sink *sink;
-	uint32_t epoch;		 /* of the sink, as the flows know it */
-	struct helper *helper;	 /* NULL: nothing is tapped, packets are mirrored only */
-	struct wire *wire;	 /* NULL likewise */
-	struct capture *capture; /* NULL: no packets are mirrored */
-	struct attach *attach;	 /* NULL likewise; told of namespaces that were opened */
+	uint32_t epoch;		     /* of the sink, as the flows know it */
+	struct helper *helper;	     /* NULL: nothing is tapped, packets are mirrored only */
+	struct wire *wire;	     /* NULL likewise */
+	struct capture *capture;     /* NULL: no packets are mirrored */
+	struct attach *attach;	     /* NULL likewise; told of namespaces that were opened */
+	struct status *status;	     /* NULL: nobody asks about processes */
+	const struct policy *policy; /* NULL: everybody may be tapped */
+	uint64_t rules;		     /* counts the policy's changes, from 1 */
+	bool off;		     /* all taps are switched off */
 	struct batch batch;
 	uint8_t *copy; /* one record's payload, private */
 	struct account sum;

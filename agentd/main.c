@@ -20,6 +20,8 @@
 #include "conf.h"
 #include "helper.h"
 #include "lane.h"
+#include "offswitch.h"
+#include "policy.h"
 #include "sessions.h"
 #include "sink.h"
 #include "status.h"
@@ -32,6 +34,7 @@
 
 struct agent {
 	struct conf conf;
+	struct policy policy;
 	int argc;
 	char **argv;
 	struct ev_loop *loop;
@@ -43,6 +46,7 @@ struct agent {
 	struct capture *capture; /* NULL: no packets are mirrored */
 	struct lane lane;
 	struct attach attach;
+	struct offswitch offswitch;
 	struct status status;
 	ev_signal term, intr, hup;
 	ev_timer watch;
@@ -89,8 +93,10 @@ static void stop(struct agent *a)
 	a->stopping = true;
 	a->settled_at = a->lane.sweeps + 4;
 	a->stop_at = ev_now(a->loop) + SETTLE_S;
-	if (a->conf.interface)
+	if (a->conf.interface) {
+		offswitch_stop(&a->offswitch);
 		attach_stop(&a->attach);
+	}
 	if (a->capture)
 		capture_end(a->capture);
 	lane_wake(&a->lane);
@@ -112,27 +118,29 @@ static void on_term(struct ev_loop *loop, ev_signal *w, int events)
 	stop(w->data);
 }
 
-/* What can change without a restart: how new connections are shown. */
+/* What can change without a restart: how new connections are shown, and which processes are tapped. */
 static void on_hup(struct ev_loop *loop, ev_signal *w, int events)
 {
 	struct agent *a = w->data;
-	char err[OPT_ERR];
+	char err[OPT_ERR > POLICY_ERR ? OPT_ERR : POLICY_ERR];
 	struct conf fresh;
 
 	(void)loop;
 	(void)events;
-	if (conf_load(&fresh, a->argc, a->argv, err)) {
+	if (conf_load(&fresh, a->argc, a->argv, err) || policy_load(&a->policy, fresh.rules, err)) {
 		log_error("main", "not reloaded, all stays as it was: %s", err);
 		conf_free(&fresh);
 		return;
 	}
+	a->lane.rules++; /* all processes are judged anew */
 	a->conf.port_shift = fresh.port_shift;
 	memcpy(a->conf.port, fresh.port, sizeof(fresh.port));
 	a->conf.ports = fresh.ports;
 	a->lane.flow.rotate = a->conf.rotate = fresh.rotate;
 	a->lane.flow.keepalive_ns = fresh.keepalive * 1000000000ull;
 	log_set_level(fresh.verbose ? LOG_L_DEBUG : LOG_L_INFO);
-	log_info("main", "reloaded ports, --rotate, --keepalive and --verbose; all else needs a restart");
+	log_info("main", "reloaded --deny, --allow, --isolate, ports, --rotate, --keepalive and --verbose; all else "
+			 "needs a restart");
 	conf_free(&fresh);
 }
 
@@ -309,11 +317,14 @@ static int start(struct agent *a)
 	if (a->conf.interface) {
 		l->wire = &a->wire;
 		l->attach = &a->attach;
+		l->policy = &a->policy;
+		l->rules = 1;
 		ret = wire_start(&a->wire, l);
 		no_hurry(a->nice);
 		if (ret)
 			return ret;
 		/* the mappings of a predecessor before new processes come */
+		offswitch_start(&a->offswitch, a->conf.disable_file, l, &a->attach);
 		(void)helper_adopt(&a->helper, 0);
 		(void)helper_flush(&a->helper);
 		attach_start(&a->attach, l, a->conf.pool_size);
@@ -322,6 +333,7 @@ static int start(struct agent *a)
 		l->capture = a->capture;
 		capture_start(a->capture, l);
 	}
+	l->status = &a->status;
 	status_start(&a->status, l, a->conf.interface ? &a->attach : NULL);
 	return 0;
 }
@@ -343,6 +355,12 @@ static int run(struct agent *a)
 	ret = priv_drop(user_of(&a->conf), NULL, 0);
 	if (ret) {
 		log_error_errno("main", -ret, "cannot become user %s (see --user)", user_of(&a->conf));
+		return 1;
+	}
+	ret = a->conf.interface ? offswitch_check(a->conf.disable_file) : 0;
+	if (ret) { /* a switch that cannot be seen is none */
+		log_error_errno("main", -ret, "--disable-file %s cannot be looked for by user %u (see --user)",
+				a->conf.disable_file, (unsigned)geteuid());
 		return 1;
 	}
 	ret = lane_init(&a->lane, a->loop, &a->conf, a->sink, a->conf.interface ? &a->helper : NULL);
@@ -367,17 +385,18 @@ static int run(struct agent *a)
 		helper_stop(&a->helper);
 	}
 	own_close(&a->own);
+	policy_free(&a->policy);
 	return ret;
 }
 
 int main(int argc, char **argv)
 {
 	static struct agent agent;
-	char err[OPT_ERR];
+	char err[OPT_ERR > POLICY_ERR ? OPT_ERR : POLICY_ERR];
 
 	agent.argc = argc;
 	agent.argv = argv;
-	if (conf_load(&agent.conf, argc, argv, err)) {
+	if (conf_load(&agent.conf, argc, argv, err) || policy_load(&agent.policy, agent.conf.rules, err)) {
 		fprintf(stderr, "agentd: %s\n", err);
 		return 2;
 	}

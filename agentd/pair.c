@@ -2,12 +2,14 @@
 /* pair.c - what a process states, and what the wire shows, is proven by the kernel, or not used. */
 #include "pair.h"
 
+#include <errno.h>
 #include <net/if.h>
 #include <string.h>
 
 #include "common/log.h"
 #include "conn.h"
 #include "ifaddr.h"
+#include "permit.h"
 #include "wire.h"
 
 #define AGAIN_MIN_NS 1000000ull	  /* who waits for an answer of nobody looks again after so long, then seldomer ... */
@@ -122,6 +124,32 @@ static bool seen_there(struct lane *l, const struct hellos_seen *s)
 	       s->ifindex == if_nametoindex(l->conf->interface);
 }
 
+static void later(struct tap *t)
+{
+	uint64_t waited = t->family->lane->now_ns - t->asked_ns;
+	uint64_t more = waited / 4;
+
+	more = more < AGAIN_MIN_NS ? AGAIN_MIN_NS : more > AGAIN_MAX_NS ? AGAIN_MAX_NS : more;
+	t->ask_ns = t->family->lane->now_ns + more;
+}
+
+/* @t is proven, but may its process be shown? false: that is not known yet. */
+static bool permitted(struct tap *t)
+{
+	int may = permit_allows(t->family, t->open.pid);
+
+	if (may == -EAGAIN) {
+		later(t);
+		return false;
+	}
+	t->proven = false;
+	if (may && !permit_missed(t->family, &t->open))
+		tap_paired(t, t->sock_cookie, t->proven_ended);
+	else
+		tap_refuse(t, &t->family->lane->sum.denied);
+	return true;
+}
+
 /* @t is proven: show it as @real, or as what was seen on the interface that was asked for. */
 static void paired(struct tap *t, enum evidence by, const struct tuple *real, const struct hellos_seen *seen, size_t n)
 {
@@ -140,7 +168,9 @@ static void paired(struct tap *t, enum evidence by, const struct tuple *real, co
 		return;
 	}
 	t->evidence = by;
-	tap_paired(t, t->sock_cookie, by == EVIDENCE_LISTENER);
+	t->proven = true;
+	t->proven_ended = by == EVIDENCE_LISTENER;
+	(void)permitted(t);
 }
 
 /* --- the socket that the process states ------------------------------------------------------------ */
@@ -180,15 +210,6 @@ static bool ask_peer(struct tap *t, const struct endpoint *e)
 	for (unsigned i = 0; i < f->member_n && n < HELPER_PIDS_MAX; i++)
 		p[n++] = f->member[i]->p;
 	return n && helper_peer(f->lane->helper, cookie_of(t, t->gen), p, n, e) == 0;
-}
-
-static void later(struct tap *t)
-{
-	uint64_t waited = t->family->lane->now_ns - t->asked_ns;
-	uint64_t more = waited / 4;
-
-	more = more < AGAIN_MIN_NS ? AGAIN_MIN_NS : more > AGAIN_MAX_NS ? AGAIN_MAX_NS : more;
-	t->ask_ns = t->family->lane->now_ns + more;
 }
 
 void pair_ask_told(struct tap *t, struct told *told)
@@ -386,7 +407,11 @@ static void decide(struct tap *t)
 
 	if (t->state != TAP_ASKING || t->cookie || f->lane->now_ns < t->ask_ns)
 		return;
-	if (t->open.pid <= 0) { /* nobody calls himself that: what it says is not to wait in our memory */
+	if (t->proven) {
+		/* its end may have been told while it waited */
+		if (permitted(t) && t->state == TAP_PAIRED)
+			(void)helper_exists(f->lane->helper, 0, &t->e);
+	} else if (t->open.pid <= 0) { /* nobody calls himself that: what it says is not to wait in our memory */
 		refuse(t, HELPER_R_NO_PROCESS);
 	} else if (t->stated && t->proof == PROOF_NONE) {
 		t->asked = t->e;
@@ -405,7 +430,7 @@ void pair_open(struct tap *t, const struct told *told)
 {
 	t->proof = PROOF_NONE;
 	t->at = t->depth = 0;
-	t->uids_asked = false;
+	t->uids_asked = t->proven = false;
 	t->sock_cookie = 0;
 	t->asked_ns = t->family->lane->now_ns;
 	if (told) {

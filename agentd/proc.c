@@ -130,6 +130,24 @@ uint64_t proc_parse_socket(const char *link, size_t len)
 	return number(&p, end, 10, &inode) && literal(&p, end, ']') && p == end ? inode : 0;
 }
 
+const char *proc_parse_cgroup(const char *line, bool *ret_unified)
+{
+	static const char systemd[] = ":name=systemd:";
+	const char *p = line, *end = line + strlen(line), *path;
+	uint64_t hierarchy;
+
+	if (!number(&p, end, 10, &hierarchy))
+		return NULL;
+	*ret_unified = hierarchy == 0 && strncmp(p, "::", 2) == 0;
+	if (*ret_unified)
+		path = p + 2;
+	else if (strncmp(p, systemd, sizeof(systemd) - 1) == 0)
+		path = p + sizeof(systemd) - 1;
+	else
+		return NULL;
+	return *path == '/' ? path : NULL;
+}
+
 /* --- one process --- */
 
 int proc_open(pid_t pid)
@@ -223,6 +241,34 @@ int proc_exe(int proc, char *ret, size_t size)
 		return -errno;
 	ret[n] = '\0';
 	return 0;
+}
+
+int proc_cgroup(int proc, char *ret, size_t size)
+{
+	struct proc_lines l;
+	const char *line;
+	size_t len;
+	int err = proc_lines_open(&l, proc, "cgroup"), found = -ENOENT;
+
+	if (err != 0)
+		return err;
+	while ((line = proc_lines_next(&l, &len)) != NULL) {
+		bool unified;
+		const char *path = proc_parse_cgroup(line, &unified);
+		bool root = path != NULL && path[1] == '\0';
+
+		/* the root is taken for want of a better one */
+		if (path == NULL || (root && found != -ENOENT) || (!root && !unified && found == 1))
+			continue;
+		if (len >= PROC_LINE_MAX || strlen(path) >= size) {
+			found = -ENAMETOOLONG;
+			break;
+		}
+		strcpy(ret, path);
+		found = root ? 0 : 1;
+	}
+	proc_lines_close(&l);
+	return found < 0 ? found : 0;
 }
 
 int proc_elf_class(int proc)

@@ -38,6 +38,10 @@ int proc_status(int proc, struct proc_status *ret);
 /* Target of the exe link, NUL terminated, cut if longer than @size - 1. Returns 0 or -errno. */
 int proc_exe(int proc, char *ret, size_t size);
 
+/* Path of its control group: in the unified hierarchy, or systemd's own where all processes are in the root of that one.
+ * Returns 0, -ENAMETOOLONG, -ENOENT: it tells none, or another -errno. */
+int proc_cgroup(int proc, char *ret, size_t size);
+
 /* ELFCLASS32 or ELFCLASS64 of the program that it runs; 0: not known. */
 int proc_elf_class(int proc);
 
@@ -85,6 +89,9 @@ bool proc_parse_stat(const char *buf, size_t len, uint64_t *ret_start);
 
 /* Take what one line of status says into @s. */
 void proc_parse_status(const char *line, struct proc_status *s);
+
+/* A line of cgroup: the path in it if it is of the unified hierarchy or of systemd's own, else NULL. */
+const char *proc_parse_cgroup(const char *line, bool *ret_unified);
 
 /* "socket:[N]" -> N, else 0. */
 uint64_t proc_parse_socket(const char *link, size_t len);

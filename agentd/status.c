@@ -16,6 +16,7 @@
 #include "capture.h"
 #include "family.h"
 #include "tap.h"
+#include "why.h"
 #include "wire.h"
 
 #define FAMILIES_SHOWN 4096u
@@ -111,6 +112,9 @@ static void doctor(struct status *s, FILE *to)
 		fputs("this agentd mirrors packets (-i) and taps nothing: start it with -I to see cleartext\n", to);
 		return;
 	}
+	if (l->off)
+		fprintf(to, "all taps are switched off: %s exists (\"tlstap enable\" removes it)\n",
+			l->conf->disable_file);
 	if (l->wire->drops)
 		fprintf(to,
 			"%" PRIu64 " handshake packets were dropped by the kernel: their connections may be missing\n",
@@ -157,18 +161,21 @@ static void json(struct status *s, FILE *to)
 	wire_json(l, to);
 	fprintf(to,
 		", \"attach\": {\"attached\": %" PRIu64 ", \"refused\": %" PRIu64 ", \"dismissed\": %" PRIu64
-		", \"limited\": %" PRIu64 ", \"garbage\": %" PRIu64 ", \"corrupt\": %" PRIu64 ", \"shed\": %" PRIu64
-		"}",
-		s->attach->attached, s->attach->refused, s->attach->dismissed, s->attach->limited, s->attach->garbage,
-		l->corrupt, l->shed);
+		", \"limited\": %" PRIu64 ", \"unseen\": %" PRIu64 ", \"hasty\": %" PRIu64 ", \"denied\": %" PRIu64
+		", \"garbage\": %" PRIu64 ", \"corrupt\": %" PRIu64 ", \"shed\": %" PRIu64 "}",
+		s->attach->attached, s->attach->refused, s->attach->dismissed, s->attach->limited, s->attach->unseen,
+		s->attach->hasty, s->attach->denied, s->attach->garbage, l->corrupt, l->shed);
+	fprintf(to, ", \"disabled\": %s", l->off ? "true" : "false");
 	fprintf(to, ", \"sweeps\": %" PRIu64 ", \"late\": %" PRIu64 ", \"processes\": [", l->sweeps, l->late);
 	for (struct family *f = l->families; f && shown < FAMILIES_SHOWN; f = f->next, shown++) {
 		fprintf(to,
-			"%s{\"family\": %" PRIu64 ", \"adopted\": %s, \"connections\": %u, \"reported\": %" PRIu64
+			"%s{\"family\": %" PRIu64
+			", \"adopted\": %s, \"off\": %s, \"connections\": %u, \"reported\": %" PRIu64
 			", \"unpaired\": %" PRIu64 ", \"unverified\": %" PRIu64 ", \"netns\": %" PRIu64
 			", \"table_full\": %u, \"members\": [",
-			shown ? ", " : "", f->id, f->adopted ? "true" : "false", connections(f), family_reported(f),
-			f->unpaired_n, f->unverified_n, f->netns, atomic_load(&f->r.v.h->table_full));
+			shown ? ", " : "", f->id, f->adopted ? "true" : "false", f->off ? "true" : "false",
+			connections(f), family_reported(f), f->unpaired_n, f->unverified_n, f->netns,
+			atomic_load(&f->r.v.h->table_full));
 		for (unsigned i = 0; i < f->member_n; i++)
 			fprintf(to, "%s{\"pid\": %d, \"exe\": \"%s\"}", i ? ", " : "", (int)f->member[i]->p.pid,
 				f->member[i]->exe);
@@ -191,7 +198,10 @@ static void text(struct status *s, FILE *to)
 	unsigned shown = 0;
 
 	l->sink->ops->describe(l->sink, sink, sizeof(sink));
-	fprintf(to, "agentd %s, process %d\n\nCleartext, in bytes\n", TLSTAP_VERSION, (int)getpid());
+	fprintf(to, "agentd %s, process %d\n", TLSTAP_VERSION, (int)getpid());
+	if (l->off)
+		fprintf(to, "\nALL TAPS ARE SWITCHED OFF: %s exists\n", l->conf->disable_file);
+	fprintf(to, "\nCleartext, in bytes\n");
 	line(to, "reported", e.reported, "by the TLS libraries of tapped processes");
 	line(to, "= decided", e.decided, "");
 	line(to, "+ pending", e.pending, "in shared memory");
@@ -214,7 +224,7 @@ static void text(struct status *s, FILE *to)
 	line(to, "+ unverified", a->unverified, "the addresses stated could not be proven");
 	line(to, "+ not_tcp", a->not_tcp, "");
 	line(to, "+ collision", a->collision, "another connection is shown with the same addresses");
-	line(to, "+ denied", a->denied, "not on the interface that was asked for");
+	line(to, "+ denied", a->denied, "not on the interface that was asked for, by a rule, or cut by a time off");
 	line(to, "+ early_rej.", a->early_rejected, "early data that were refused and sent again");
 	fputc('\n', to);
 	line(to, "forged_in", a->forged_in, "");
@@ -237,6 +247,10 @@ static void text(struct status *s, FILE *to)
 		", by the wire %" PRIu64 ", inside others %" PRIu64 "; unverified %" PRIu64 ", unpaired %" PRIu64 "\n",
 		l->conns_n - l->conns_ended, l->conns_total, l->by[EVIDENCE_SOCKET], l->by[EVIDENCE_LISTENER],
 		l->by[EVIDENCE_WIRE], l->by[EVIDENCE_INNER], l->unverified_n, l->unpaired_n);
+	fprintf(to,
+		"processes: %" PRIu64 " attached, %" PRIu64 " denied, %" PRIu64 " refused, of these %" PRIu64
+		" could not be looked at in time\n",
+		s->attach->attached, s->attach->denied, s->attach->refused, s->attach->unseen);
 	wire_text(l, to);
 	for (struct family *f = l->families; f && shown < FAMILIES_SHOWN; f = f->next, shown++) {
 		fprintf(to, "process");
@@ -258,13 +272,15 @@ static void text(struct status *s, FILE *to)
 struct client {
 	struct status *status;
 	int fd;	   /* -1: free */
-	char *out; /* NULL: has not asked yet */
+	char *out; /* NULL: has not asked yet, or is being answered */
 	size_t len, done;
+	uint64_t asked; /* the helper, under this cookie; 0: nothing */
 	ev_io io;
 	ev_timer deadline;
 };
 
 static struct client client[CLIENTS_MAX];
+static uint64_t questions;
 
 static void goodbye(struct client *c)
 {
@@ -283,29 +299,93 @@ static void on_client_deadline(struct ev_loop *loop, ev_timer *w, int events)
 	goodbye(w->data);
 }
 
-static void on_client(struct ev_loop *loop, ev_io *w, int events)
+/* Its answer is in c->out. */
+static void reply(struct client *c)
 {
-	struct client *c = w->data;
-	char ask[16];
-	ssize_t n;
-	FILE *to;
+	struct ev_loop *loop = c->status->lane->loop;
 
-	(void)events;
-	if (!c->out) {
-		n = read(c->fd, ask, sizeof(ask));
-		to = n > 0 ? open_memstream(&c->out, &c->len) : NULL;
+	c->done = 0;
+	ev_io_stop(loop, &c->io);
+	ev_io_set(&c->io, c->fd, EV_WRITE);
+	ev_io_start(loop, &c->io);
+}
+
+/* "why PID": the helper looks. What can be said at once is. Returns false if an answer is to come. */
+static bool why(struct client *c, const char *pid, FILE *to)
+{
+	struct status *s = c->status;
+	long n = strtol(pid, NULL, 10);
+	struct helper_pid p = {.pid = n > 0 && n <= INT32_MAX ? (int32_t)n : 0};
+
+	if (why_told(s->lane, s->attach, p.pid, to))
+		return true;
+	c->asked = STATUS_COOKIE | (++questions & (STATUS_COOKIE - 1));
+	if (helper_look(s->lane->helper, c->asked, &p) == 0) {
+		(void)helper_flush(s->lane->helper);
+		return false;
+	}
+	c->asked = 0;
+	fputs("agentd is too busy to look: ask again\n", to);
+	return true;
+}
+
+void status_on_proc(struct status *s, const struct helper_event *e)
+{
+	for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+		struct client *c = &client[i];
+		FILE *to;
+
+		if (c->fd == -1 || !c->asked || c->asked != e->cookie)
+			continue;
+		c->asked = 0;
+		to = open_memstream(&c->out, &c->len);
 		if (!to) {
 			goodbye(c);
-			return;
+			continue;
 		}
+		why_tell(s->lane, e, to);
+		fclose(to);
+		reply(c);
+	}
+}
+
+/* What does it want to know? */
+static void hear(struct client *c)
+{
+	char ask[32];
+	ssize_t n = read(c->fd, ask, sizeof(ask) - 1);
+	bool done = true;
+	FILE *to = n > 0 && !c->asked ? open_memstream(&c->out, &c->len) : NULL;
+
+	if (!to) {
+		goodbye(c);
+		return;
+	}
+	ask[n] = '\0';
+	if (strncmp(ask, "why ", 4) == 0)
+		done = why(c, ask + 4, to);
+	else
 		(n >= 4 && memcmp(ask, "json", 4) == 0	   ? json
 		 : n >= 6 && memcmp(ask, "doctor", 6) == 0 ? doctor
 							   : text)(c->status, to);
-		fclose(to);
-		c->done = 0;
-		ev_io_stop(loop, w);
-		ev_io_set(w, c->fd, EV_WRITE);
-		ev_io_start(loop, w);
+	fclose(to);
+	if (done) {
+		reply(c);
+		return;
+	}
+	free(c->out);
+	c->out = NULL;
+}
+
+static void on_client(struct ev_loop *loop, ev_io *w, int events)
+{
+	struct client *c = w->data;
+	ssize_t n;
+
+	(void)loop;
+	(void)events;
+	if (!c->out) {
+		hear(c);
 		return;
 	}
 	n = write(c->fd, c->out + c->done, c->len - c->done);
@@ -333,6 +413,7 @@ static void on_connect(struct ev_loop *loop, ev_io *w, int events)
 	}
 	c->status = s;
 	c->fd = fd;
+	c->asked = 0;
 	ev_io_init(&c->io, on_client, fd, EV_READ);
 	c->io.data = c;
 	ev_io_start(loop, &c->io);
@@ -388,11 +469,16 @@ void status_stop(struct status *s)
 int status_show(const char *socket, const char *what)
 {
 	const char *ask = *what ? what : "text";
+	char question[32];
 	struct pollfd wait = {.events = POLLIN};
 	char path[256], buf[65536];
 	size_t all = 0;
 	ssize_t n;
 
+	if (strncmp(what, "why:", 4) == 0) {
+		snprintf(question, sizeof(question), "why %s\n", what + 4);
+		ask = question;
+	}
 	wait.fd = path_of(socket, path, sizeof(path)) ? sock_unix_connect(path, SOCK_STREAM) : -ENAMETOOLONG;
 	if (wait.fd < 0) {
 		fprintf(stderr, "agentd: %s: %s\n", path,

@@ -8,6 +8,7 @@
 #include "conn.h"
 #include "common/log.h"
 #include "pair.h"
+#include "permit.h"
 #include "wire.h"
 
 struct held {
@@ -333,7 +334,8 @@ static void use_open(struct tap *t, const struct rec *r, const uint8_t *data)
 	} else {
 		t->state = TAP_ASKING;
 		t->stated = (o.flags & REC_OPEN_ADDRS) && endpoint_normalise(&t->e);
-		if ((o.flags & REC_OPEN_CHILD) && conn_continues(t))
+		if ((o.flags & REC_OPEN_CHILD) && permit_allows(t->family, o.pid) == 1 && !permit_missed(t->family, &o) &&
+		    conn_continues(t))
 			tap_paired(t, 0, false); /* a child may be gone before it is asked about */
 		else
 			pair_open(t, told->gen == t->gen && told->live && endpoint_same_addrs(&told->e, &t->e) ? told

@@ -63,10 +63,11 @@ struct tap {
 	uint64_t base[2], start[2]; /* as in struct rec_open */
 	uint64_t behind_ns;	    /* since when a hole waits for the other end; 0: none does */
 
-	struct endpoint e;	/* its socket: as stated, or as found */
-	struct tuple real;	/* PAIRED: the connection, as the wire has it */
-	uint32_t depth;		/* PAIRED: TLS sessions around this one */
-	enum evidence evidence; /* PAIRED */
+	struct endpoint e;	   /* its socket: as stated, or as found */
+	struct tuple real;	   /* PAIRED: the connection, as the wire has it */
+	uint32_t depth;		   /* PAIRED: TLS sessions around this one */
+	enum evidence evidence;	   /* PAIRED */
+	bool proven, proven_ended; /* ASKING: all is known (and the socket closed), but whether the process is denied */
 	uint64_t sock_cookie;
 	uint64_t rechecked; /* after which overrun of destroy events the kernel was asked about it */
 	uint64_t random8;

@@ -40,7 +40,7 @@
 #include "rec.h"
 
 #define SHM_MAGIC 0x70617473u /* "stap" */
-#define SHM_ABI 1u
+#define SHM_ABI 2u
 
 #define SHM_CHUNK 65536u
 #define SHM_CHUNK_DATA (SHM_CHUNK - 64u) /* bytes of records in a chunk */
@@ -64,13 +64,16 @@ struct shm_header {
 	uint32_t places;   /* slots that there is room for, a power of two */
 	uint64_t family;   /* agentd's name for the mapping; survives its restart */
 	uint64_t instance; /* of agentd, by its socket's path: several may run on one host */
-	uint8_t pad0[24];
+	/* agentd's; it may change them, but seldom does */
+	_Atomic uint64_t on_ns;	  /* monotonic: on again since then; 0: it never was off */
+	_Atomic uint32_t isolate; /* 1: children that are forked from now on pass through */
+	uint8_t pad0[12];
 	/* one line that both sides write now and then */
 	_Atomic uint32_t limit;	     /* slots in use: hash & (limit / 8 - 1) is the bucket; agentd raises it */
 	_Atomic uint32_t producers;  /* numbers given out so far */
 	_Atomic uint64_t used;	     /* bit per stripe: has a chunk */
 	_Atomic uint32_t table_full; /* connections that found no slot */
-	_Atomic uint32_t off;	     /* agentd: 1 = pass through from now on */
+	_Atomic uint32_t off;	     /* agentd: SHM_OFF_*; not 0: pass through */
 	uint8_t pad1[40];
 	/* free stacks: tag << 32 | (chunk + 1); 0 = empty */
 	_Atomic uint64_t free_hot;
@@ -84,6 +87,9 @@ struct shm_header {
 	_Atomic uint32_t no_producer; /* children that found no number: they pass through */
 	uint8_t pad4[36];
 };
+#define SHM_OFF_FOR_GOOD 1u /* it wrote nonsense, or was given up */
+#define SHM_OFF_FOR_NOW 2u  /* denied, or all taps are switched off */
+static_assert(offsetof(struct shm_header, on_ns) == 40, "layout");
 static_assert(offsetof(struct shm_header, limit) == 64, "layout");
 static_assert(offsetof(struct shm_header, free_hot) == 128, "layout");
 static_assert(offsetof(struct shm_header, lost_full) == 256, "layout");

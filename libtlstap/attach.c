@@ -353,6 +353,10 @@ uint16_t attach_producer(uint16_t *ret_parent)
 	if (__builtin_expect(n != 0, 1))
 		return n == NO_PRODUCER ? 0 : (uint16_t)n;
 	/* a child's first call; its parent's number came with the copied memory */
+	if (atomic_load_explicit(&attach_shm.h->isolate, memory_order_relaxed)) {
+		atomic_store(own_page, NO_PRODUCER);
+		return 0;
+	}
 	attach_pid = getpid();
 	n = shm_producer(&attach_shm, attach_pid);
 	if (!n) { /* said once: no system call per call for ever */

@@ -5,6 +5,7 @@
  * and signals are the program's own. Exit codes of its own are those of env(1): 125 the tap cannot be set
  * up, 126 the program cannot be executed, 127 it is not there. */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -18,29 +19,40 @@
 #define EXIT_EXEC 126
 #define EXIT_MISSING 127
 #define EXIT_FINE 0
-#define EXIT_MISSED 1	/* doctor: something is missed */
-#define EXIT_NO_AGENT 2 /* doctor: no agentd answered */
+#define EXIT_MISSED 1	/* doctor: something is missed; why: it is not tapped */
+#define EXIT_NO_AGENT 2 /* doctor, why: no agentd answered */
 
-/* agentd's words (SESSIONS_FINE of agentd/sessions.h): a line that begins so says that nothing is missed */
+/* agentd's words (SESSIONS_FINE of agentd/sessions.h, WHY_YES of agentd/why.h): a line that begins so is good news */
 #define FINE "Nothing is missed"
+#define TAPPED "Tapped: "
 
-static const char usage[] = "usage: tlstap run [--] COMMAND [ARGUMENT]...\n"
-			    "       tlstap status [--json] [--socket PATH]\n"
-			    "       tlstap doctor [--socket PATH]\n"
-			    "       tlstap --help | --version\n"
-			    "\n"
-			    "run     runs COMMAND with its TLS traffic mirrored, if an agentd is running\n"
-			    "status  shows what agentd has taken, forged and sent\n"
-			    "doctor  names the programs of this host whose TLS is not seen in the clear, and says\n"
-			    "        why and what to do; exits 0 if there are none, 1 if there are, 2 without agentd\n"
-			    "\n"
-			    "      --json                    as JSON\n"
-			    "      --socket PATH             of another agentd than the system's\n"
-			    "      --version                 print the version and exit\n"
-			    "      --help                    print this text and exit\n"
-			    "\n"
-			    "TLSTAP_LIB     path of " LIBRARY " to load\n"
-			    "TLSTAP_SOCKET  path of agentd's socket\n";
+#define DISABLE_FILE TLSTAP_SYSCONFDIR "/disable" /* agentd's --disable-file */
+
+static const char usage[] =
+	"usage: tlstap run [--] COMMAND [ARGUMENT]...\n"
+	"       tlstap status [--json] [--socket PATH]\n"
+	"       tlstap doctor [--socket PATH]\n"
+	"       tlstap why PID [--socket PATH]\n"
+	"       tlstap disable | enable [--file PATH]\n"
+	"       tlstap --help | --version\n"
+	"\n"
+	"run     runs COMMAND with its TLS traffic mirrored, if an agentd is running\n"
+	"status  shows what agentd has taken, forged and sent\n"
+	"doctor  names the programs of this host whose TLS is not seen in the clear, and says\n"
+	"        why and what to do; exits 0 if there are none, 1 if there are, 2 without agentd\n"
+	"why     says whether process PID is tapped, by which rule, and what to do if it is not; exits 0\n"
+	"        if it is, 1 if it is not, 2 without agentd\n"
+	"disable switches all taps off within a second, without restarting anything\n"
+	"enable  switches them on again\n"
+	"\n"
+	"      --json                    as JSON\n"
+	"      --socket PATH             of another agentd than the system's\n"
+	"      --file PATH               not the system's disable file: agentd's --disable-file\n"
+	"      --version                 print the version and exit\n"
+	"      --help                    print this text and exit\n"
+	"\n"
+	"TLSTAP_LIB     path of " LIBRARY " to load\n"
+	"TLSTAP_SOCKET  path of agentd's socket\n";
 
 static int complain(int code, const char *what, const char *why)
 {
@@ -199,29 +211,27 @@ static FILE *start(const struct question *q, pid_t *ret)
 			from = fdopen(fd[0], "r");
 	}
 	if (!from)
-		complain(EXIT_TAP, "doctor", strerror(errno));
+		complain(EXIT_TAP, "agentd", strerror(errno));
 	return from;
 }
 
-static int cmd_doctor(char **argv)
+/* Ask @q with mode @mode, and show the answer. Returns 0 if a line of it begins with @good. */
+static int show(struct question *q, char *mode, const char *good)
 {
-	char mode[] = "--status=doctor", *line = NULL;
 	bool fine = false, answered = false;
-	struct question q;
+	int status = 0;
+	char *line = NULL;
 	size_t size = 0;
-	int status = 0, r = prepare(argv, false, &q);
 	FILE *from;
 	pid_t pid;
 
-	if (r)
-		return r;
-	q.args[1] = mode;
-	from = start(&q, &pid);
+	q->args[1] = mode;
+	from = start(q, &pid);
 	if (!from)
 		return EXIT_TAP;
 	while (getline(&line, &size, from) > 0) {
 		answered = true;
-		fine |= strncmp(line, FINE, strlen(FINE)) == 0;
+		fine |= strncmp(line, good, strlen(good)) == 0;
 		fputs(line, stdout);
 	}
 	free(line);
@@ -229,10 +239,52 @@ static int cmd_doctor(char **argv)
 	while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
 		;
 	if (fflush(stdout) == EOF)
-		return complain(EXIT_TAP, "doctor", strerror(errno));
+		return complain(EXIT_TAP, "agentd", strerror(errno));
 	if (!answered || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
 		return EXIT_NO_AGENT;
 	return fine ? EXIT_FINE : EXIT_MISSED;
+}
+
+static int cmd_doctor(char **argv)
+{
+	char mode[] = "--status=doctor";
+	struct question q;
+	int r = prepare(argv, false, &q);
+
+	return r ? r : show(&q, mode, FINE);
+}
+
+static int cmd_why(char **argv)
+{
+	char mode[32];
+	struct question q;
+	size_t digits = *argv ? strspn(*argv, "0123456789") : 0;
+	int r;
+
+	if (!digits || digits > 10 || (*argv)[digits])
+		return complain(EXIT_TAP, "why", "which process? Give its number (see tlstap --help)");
+	snprintf(mode, sizeof(mode), "--status=why:%s", *argv);
+	r = prepare(argv + 1, false, &q);
+	return r ? r : show(&q, mode, TAPPED);
+}
+
+static int cmd_switch(char **argv, bool off)
+{
+	const char *path = DISABLE_FILE;
+	int fd;
+
+	for (; *argv; argv++) {
+		if (strcmp(*argv, "--file") != 0 || !argv[1])
+			return complain(EXIT_TAP, *argv, "no such option, or a value is missing (see tlstap --help)");
+		path = *++argv;
+	}
+	if (!off)
+		return unlink(path) == 0 || errno == ENOENT ? EXIT_FINE : complain(EXIT_TAP, path, strerror(errno));
+	fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (fd == -1)
+		return complain(EXIT_TAP, path, strerror(errno));
+	close(fd);
+	return EXIT_FINE;
 }
 
 int main(int argc, char **argv)
@@ -247,6 +299,10 @@ int main(int argc, char **argv)
 		return cmd_status(argv + 2);
 	if (strcmp(argv[1], "doctor") == 0)
 		return cmd_doctor(argv + 2);
+	if (strcmp(argv[1], "why") == 0)
+		return cmd_why(argv + 2);
+	if (strcmp(argv[1], "disable") == 0 || strcmp(argv[1], "enable") == 0)
+		return cmd_switch(argv + 2, argv[1][0] == 'd');
 	if (strcmp(argv[1], "--help") == 0) {
 		fputs(usage, stdout);
 		return 0;

@@ -77,6 +77,8 @@ static void test_layout_is_pinned(void **state)
 		AT(shm_header, places, 20),
 		AT(shm_header, family, 24),
 		AT(shm_header, instance, 32),
+		AT(shm_header, on_ns, 40),
+		AT(shm_header, isolate, 48),
 		AT(shm_header, limit, 64),
 		AT(shm_header, producers, 68),
 		AT(shm_header, used, 72),
@@ -154,7 +156,7 @@ static void test_layout_is_pinned(void **state)
 		printf("%-28s %5zu\n", pin[i].name, pin[i].is);
 		assert_int_equal(pin[i].is, pin[i].must);
 	}
-	assert_true(SHM_MAGIC == 0x70617473u && SHM_ABI == 1 && SHM_STRIPES == 64 && SHM_CHUNK == 65536);
+	assert_true(SHM_MAGIC == 0x70617473u && SHM_ABI == 2 && SHM_STRIPES == 64 && SHM_CHUNK == 65536);
 	assert_true(l.pid == 4096 && l.bucket == 266240 && l.slot == 299008 && l.fact == 1085440 &&
 		    l.stripe == 1740800);
 	assert_true(l.fifo == 1748992 && l.next == 1814528 && l.chunk == 1818624 && l.fifo_entries == 256);
