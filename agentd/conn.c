@@ -266,6 +266,8 @@ uint64_t *conn_join(struct tap *t)
 	}
 	real = t->real;
 	c = find(l, t->random8, &real);
+	if (c && !t->random8 && !c->taps && c->left_family == t->family->id && c->left_server == t->server)
+		c = NULL; /* nothing tells it from its successor on the same ports, but that its end has left */
 	if (c && !(t->open.flags & REC_OPEN_CHILD) && !t->adopted && c->left_family == t->family->id &&
 	    c->left_server == t->server)
 		for (unsigned d = 0; d < 2; d++) /* the handle lived on after SSL_free */

@@ -404,6 +404,22 @@ struct hellos_seen *hellos_add(struct hellos *h, const struct hello *hello, uint
 	return s;
 }
 
+bool hellos_random(const struct hellos *h, const struct tuple *t, uint64_t netns, uint8_t ret_client[32])
+{
+	const struct hellos_seen *best = NULL;
+
+	for (uint32_t at = *tuple_chain(h, t, netns); at; at = h->next_tuple[at]) {
+		const struct hellos_seen *s = seen_at(h, at);
+		const struct entry *e = entry(h, at / HELLOS_TUPLES);
+
+		if (e->server || e->random_len != 32 || !same(s, t, netns) || (best && best->first_ns >= s->first_ns))
+			continue;
+		best = s;
+		memcpy(ret_client, e->random, 32);
+	}
+	return best;
+}
+
 void hellos_end(struct hellos *h, const struct tuple *t, uint64_t netns, uint64_t now_ns)
 {
 	uint32_t at;

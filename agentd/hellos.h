@@ -73,6 +73,9 @@ struct hellos_seen *hellos_add(struct hellos *h, const struct hello *hello, uint
 size_t hellos_find(const struct hellos *h, const uint8_t client[32], const uint8_t server[32],
 		   struct hellos_seen ret[static 2 * HELLOS_TUPLES]);
 
+/* The other way: the client's random that @t showed in @netns, the latest one that is not cut. Returns false: none. */
+bool hellos_random(const struct hellos *h, const struct tuple *t, uint64_t netns, uint8_t ret_client[32]);
+
 /* The kernel has destroyed the connection @t of namespace @netns (from either end; sides are as in struct hello). What
  * was seen in other namespaces does not end. */
 void hellos_end(struct hellos *h, const struct tuple *t, uint64_t netns, uint64_t now_ns);

@@ -220,14 +220,40 @@ void pair_ask_told(struct tap *t, struct told *told)
 
 /* --- the wire -------------------------------------------------------------------------------------- */
 
+/* NSS tells its randoms to nobody. Zeroes, which anybody may send, are not looked for. */
+static bool has_random(const struct tap *t)
+{
+	return memcmp(t->open.client_random, &(uint8_t[32]){0}, 32) != 0;
+}
+
+/* @t has no random, but a socket that the kernel has proven: the wire knows what was said there, and by whom first. */
+static void recall(struct tap *t)
+{
+	struct lane *l = t->family->lane;
+	struct tuple mine;
+
+	wire_read(l->wire);
+	for (unsigned i = 0; i < 2; i++) {
+		tuple_of(t, &t->e, &mine);
+		if (wire_random(l->wire, &mine, t->e.netns, t->open.client_random)) {
+			t->open.flags &= (uint16_t)~REC_OPEN_SERVER;
+			t->open.flags |= t->server ? REC_OPEN_SERVER : 0;
+			memcpy(&t->random8, t->open.client_random, 8);
+			memcpy(&t->family->r.v.fact[t->slot].open, &t->open, sizeof(t->open));
+			return;
+		}
+		t->server = !t->server;
+	}
+}
+
 /* Who showed the randoms of @t? If nobody did, there may be hellos that are not read yet. */
 static size_t find(struct tap *t, struct hellos_seen ret[static WIRE_FOUND])
 {
 	struct wire *w = t->family->lane->wire;
 	const struct rec_open *o = &t->open;
-	size_t n = wire_find(w, o->client_random, server_random(o), ret);
+	size_t n = has_random(t) ? wire_find(w, o->client_random, server_random(o), ret) : 0;
 
-	if (n)
+	if (n || !has_random(t))
 		return n;
 	wire_read(w);
 	return wire_find(w, o->client_random, server_random(o), ret);
@@ -239,7 +265,8 @@ static bool inner(struct tap *t)
 	struct tuple real;
 	uint32_t depth;
 
-	if (!wire_find_inner(t->family->lane->wire, o->client_random, server_random(o), t->family->id, &real, &depth))
+	if (!has_random(t) ||
+	    !wire_find_inner(t->family->lane->wire, o->client_random, server_random(o), t->family->id, &real, &depth))
 		return false;
 	if (!t->stated) {
 		struct hellos_seen s = {.t = real, .netns = t->family->netns};
@@ -274,16 +301,19 @@ static void by_socket(struct tap *t)
 {
 	struct lane *l = t->family->lane;
 	struct hellos_seen seen[WIRE_FOUND];
-	size_t n = find(t, seen);
 	const struct hellos_seen *shares = NULL;
 	enum evidence by = t->proof == PROOF_LIVE ? EVIDENCE_SOCKET : EVIDENCE_LISTENER;
 	struct tuple mine;
+	size_t n;
 
+	if (!has_random(t))
+		recall(t);
+	n = find(t, seen);
 	tuple_of(t, &t->e, &mine);
 	if (!n) {
 		if (inner(t))
 			return;
-		if (conn_knows(t) && l->now_ns - t->asked_ns < TAP_INNER_NS)
+		if (has_random(t) && conn_knows(t) && l->now_ns - t->asked_ns < TAP_INNER_NS)
 			later(t); /* two sessions on one socket: the outer one's records may be under way */
 		else
 			paired(t, by, &mine, NULL, 0);
@@ -419,6 +449,11 @@ static void decide(struct tap *t)
 			t->cookie = cookie_of(t, t->gen);
 	} else if (t->proof == PROOF_LIVE || t->proof == PROOF_LISTENER) {
 		by_socket(t);
+	} else if (!has_random(t)) { /* nothing is left that could prove anything */
+		if (t->proof == PROOF_NOT)
+			refuse(t, t->why_not);
+		else
+			unpaired(t);
 	} else if (!f->netns) {
 		later(t); /* it is being asked for */
 	} else {

@@ -7,6 +7,7 @@
  *   wire      the connection's random was seen there, and one end of that 5-tuple is, or was when it was seen, a socket of
  *             the process or its user; or NAT changed an end of it, and the process has the socket of the other end
  *   inner     the handshake was spoken inside another TLS session of the same process
+ * A library that tells no random (NSS) leaves the socket alone; what the wire showed there is then the session's random.
  * Where a socket and the wire are both known, the socket's 5-tuple is shown if the wire has it, else the one of the wire
  * that shares an end with it (REDIRECT, NAT); if none does, the connection is unverified. With -I IFACE the
  * 5-tuple that was seen there is shown before all others. */

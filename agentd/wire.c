@@ -627,6 +627,18 @@ size_t wire_find(struct wire *w, const uint8_t client[32], const uint8_t server[
 	return n;
 }
 
+bool wire_random(struct wire *w, const struct tuple *t, uint64_t netns, uint8_t ret_client[32])
+{
+	bool found;
+
+	if (!w->table)
+		return false;
+	pthread_mutex_lock(&w->lock);
+	found = hellos_random(w->table, t, netns, ret_client);
+	pthread_mutex_unlock(&w->lock);
+	return found;
+}
+
 bool wire_find_inner(struct wire *w, const uint8_t client[32], const uint8_t server[32], uint64_t family,
 		     struct tuple *ret, uint32_t *ret_depth)
 {

@@ -110,6 +110,9 @@ void wire_cleartext(struct wire *w, const uint8_t *p, size_t len, const struct t
 size_t wire_find(struct wire *w, const uint8_t client[32], const uint8_t server[32],
 		 struct hellos_seen ret[static WIRE_FOUND]);
 
+/* The client's random of the connection @t, as namespace @netns saw it. Returns false: it did not. */
+bool wire_random(struct wire *w, const struct tuple *t, uint64_t netns, uint8_t ret_client[32]);
+
 /* The connection inside which @family spoke this handshake. Returns false: none. *@ret_depth: 1 on TLS, 2 on TLS on TLS ... */
 bool wire_find_inner(struct wire *w, const uint8_t client[32], const uint8_t server[32], uint64_t family,
 		     struct tuple *ret, uint32_t *ret_depth);
