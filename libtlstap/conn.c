@@ -137,6 +137,8 @@ static __attribute__((noinline)) void say_open(const struct call *c, struct shm_
 		ask_addresses(&msg.o);
 	init_rec(&r, s, REC_OPEN);
 	r.len = (uint32_t)(sizeof(msg.o) + lib->facts->describe(lib, c->handle, &msg.o, msg.names));
+	if (load(&s->state) & SHM_SLOT_SERVER)
+		msg.o.flags |= REC_OPEN_SERVER;
 	if (append(&r, &msg))
 		store(&s->state, load(&s->state) | SHM_SLOT_OPENED);
 	errno = err;
@@ -210,8 +212,12 @@ static bool nested(const struct call *c, uintptr_t frame)
 
 void tap_enter(struct call *c, void *handle, enum dir dir, const void *ra, const char *name)
 {
+	tap_begin(c, resolve(ra, name, handle), handle, dir);
+}
+
+void tap_begin(struct call *c, struct site site, void *handle, enum dir dir)
+{
 	uintptr_t frame = (uintptr_t)c;
-	struct site site = resolve(ra, name, handle);
 
 	if (atomic_load_explicit(&attach_state, memory_order_relaxed) < ATTACH_DONE)
 		attach_late();
@@ -284,6 +290,10 @@ static struct shm_slot *count(struct call *c, struct rec *r, size_t n, uint16_t 
 	} else {
 		r->other = c->slot ? c->other : load_acq(&s->done[DIR_RX]);
 	}
+	if (!c->slot) { /* made here: another piece may follow */
+		c->other = r->other;
+		c->slot = s;
+	}
 	store_rel(&s->rep[dir], r->off + n); /* first the count, then the copy */
 	if (flags & REC_F_EARLY)
 		store(&s->state, load(&s->state) | SHM_SLOT_EARLY);
@@ -324,23 +334,30 @@ static void write_records(const struct shm_slot *s, struct rec *r, const void *b
 	}
 }
 
+static struct shm_slot *put(struct call *c, enum rec_type type, const void *buf, size_t n, uint16_t flags)
+{
+	struct rec r;
+	struct shm_slot *s = n ? count(c, &r, n, flags) : c->slot;
+
+	if (n && s) {
+		r.type = (uint16_t)type;
+		write_records(s, &r, buf, n);
+	}
+	return s;
+}
+
 /* Not inlined: a program that switches stacks inside the real call may come back on another thread. */
 static __attribute__((noinline)) void finish(struct call *c, enum rec_type type, const void *buf, size_t n,
 					     uint16_t flags)
 {
-	struct shm_slot *s = c->slot;
-	struct rec r;
+	if (c->handle)
+		leave(c, put(c, type, buf, n, flags));
+}
 
-	if (!c->handle)
-		return;
-	if (n) {
-		s = count(c, &r, n, flags);
-		if (s) {
-			r.type = (uint16_t)type;
-			write_records(s, &r, buf, n);
-		}
-	}
-	leave(c, s);
+__attribute__((noinline)) void tap_piece(struct call *c, const void *buf, size_t n, uint16_t flags)
+{
+	if (c->handle)
+		(void)put(c, REC_DATA, buf, n, flags);
 }
 
 void tap_leave(struct call *c, const void *buf, size_t n, uint16_t flags)
@@ -373,6 +390,22 @@ uint64_t tap_counted(const void *handle, enum dir dir)
 	if (handle && attach_on() && (producer = attach_producer(&parent)))
 		s = shm_find(&attach_shm, producer, handle);
 	return s ? load(&s->rep[dir]) : 0;
+}
+
+void tap_server(const struct tls_lib *lib, void *handle, bool server)
+{
+	struct call c = {.lib = lib, .handle = handle};
+	struct shm_slot *s;
+
+	if (atomic_load_explicit(&attach_state, memory_order_relaxed) < ATTACH_DONE)
+		attach_late();
+	if (!lib || !handle || !attach_on() || !(c.producer = attach_producer(&c.parent)))
+		return;
+	s = shm_find(&attach_shm, c.producer, handle);
+	if (server && (s || (s = make_slot(&c))))
+		store(&s->state, load(&s->state) | SHM_SLOT_SERVER);
+	else if (s)
+		store(&s->state, load(&s->state) & (uint16_t)~SHM_SLOT_SERVER);
 }
 
 __attribute__((noinline)) void tap_socket(const struct tls_lib *lib, void *handle)

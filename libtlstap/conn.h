@@ -15,6 +15,7 @@
 #include "common/shm.h"
 #include "common/tuple.h"
 #include "hooks.h"
+#include "resolve.h"
 
 #define HERE __builtin_return_address(0)
 /* The real function of call @c, by the type of hook @name. */
@@ -38,6 +39,12 @@ struct call {
 /* A call of hook @name on @handle begins. @ra is the hook's return address. */
 void tap_enter(struct call *c, void *handle, enum dir dir, const void *ra, const char *name);
 
+/* The same for a call that was resolved already. */
+void tap_begin(struct call *c, struct site site, void *handle, enum dir dir);
+
+/* Of what the library reported, @n bytes of @buf; the call is not over yet. */
+void tap_piece(struct call *c, const void *buf, size_t n, uint16_t flags);
+
 /* It is over: the library reported @n bytes of @buf (0: none). @flags: REC_F_EARLY or 0. */
 void tap_leave(struct call *c, const void *buf, size_t n, uint16_t flags);
 
@@ -50,6 +57,9 @@ void tap_aside(struct call *c, void *handle);
 
 /* Bytes of @dir that were counted for @handle so far; 0 if it is not tapped. */
 uint64_t tap_counted(const void *handle, enum dir dir);
+
+/* The library does not say whose end @handle is: it is the @server's. */
+void tap_server(const struct tls_lib *lib, void *handle, bool server);
 
 /* A handshake of @handle begins or goes on: state its socket, once. */
 void tap_socket(const struct tls_lib *lib, void *handle);

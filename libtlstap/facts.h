@@ -37,7 +37,8 @@ struct tls_facts {
 	size_t (*describe)(const struct tls_lib *lib, const void *handle, struct rec_open *o, uint8_t *ret_names);
 };
 
-extern const struct tls_facts openssl_facts, gnutls_facts;
+extern const struct tls_facts openssl_facts, gnutls_facts, nss_facts;
+extern const struct tls_facts nspr_facts;   /* none: a libnspr4, whose descriptors know nothing of TLS (nspr.c) */
 extern const struct tls_facts crypto_facts; /* none: a libcrypto, whose handles are BIOs (bio.c) */
 
 #endif

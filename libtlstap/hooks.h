@@ -29,6 +29,19 @@ struct gnutls_datum {
 };
 #define GNUTLS_E_INTERNAL_ERROR (-59)
 
+/* A layer of a descriptor (prio.h); lower is NULL for the last one. */
+typedef struct PRFileDesc {
+	const void *methods;
+	void *secret;
+	struct PRFileDesc *lower, *higher;
+	void (*dtor)(struct PRFileDesc *fd);
+	int identity;
+} PRFileDesc;
+struct nspr_vec {
+	char *base;
+	int len;
+};
+
 #define OPENSSL_HOOKS(HOOK)                                                                                    \
 	HOOK(int, SSL_read, (SSL * ssl, void *buf, int num), -1)                                               \
 	HOOK(int, SSL_read_ex, (SSL * ssl, void *buf, size_t num, size_t *readbytes), 0)                       \
@@ -103,10 +116,40 @@ struct gnutls_datum {
 	ASK(void, gnutls_transport_get_ptr2, (const void *s, void **ret_recv, void **ret_send))                     \
 	ASK(void, gnutls_packet_get, (gnutls_packet_t packet, struct gnutls_datum * data, unsigned char *seq))
 
+/* Of prio.h of NSPR 4; all but the last are in libnspr4, which knows nothing of TLS. */
+#define NSPR_HOOKS(HOOK)                                                                                        \
+	HOOK(int, PR_Read, (PRFileDesc * fd, void *buf, int num), -1)                                           \
+	HOOK(int, PR_Write, (PRFileDesc * fd, const void *buf, int num), -1)                                    \
+	HOOK(int, PR_Recv, (PRFileDesc * fd, void *buf, int num, int flags, unsigned timeout), -1)              \
+	HOOK(int, PR_Send, (PRFileDesc * fd, const void *buf, int num, int flags, unsigned timeout), -1)        \
+	HOOK(int, PR_Writev, (PRFileDesc * fd, const struct nspr_vec *vec, int num, unsigned timeout), -1)      \
+	HOOK(int, PR_TransmitFile,                                                                              \
+	     (PRFileDesc * fd, PRFileDesc * file, const void *head, int num, int flags, unsigned timeout), -1)  \
+	HOOK(int, PR_SendFile, (PRFileDesc * fd, void *data, int flags, unsigned timeout), -1)                  \
+	HOOK(int, PR_AcceptRead,                                                                                \
+	     (PRFileDesc * listener, PRFileDesc * *ret, void **addr, void *buf, int num, unsigned timeout), -1) \
+	HOOK(PRFileDesc *, PR_Accept, (PRFileDesc * listener, void *addr, unsigned timeout), NULL)              \
+	HOOK(int, PR_Shutdown, (PRFileDesc * fd, int how), -1)                                                  \
+	HOOK(int, PR_Close, (PRFileDesc * fd), -1)                                                              \
+	HOOK(int, SSL_ResetHandshake, (PRFileDesc * fd, int server), -1)
+
+/* Of libssl3 and libnspr4; with these arguments they succeed, and leave PR_GetError() alone. */
+#define NSS_ASKS(ASK)                                                                                      \
+	ASK(int, SSL_GetChannelInfo, (PRFileDesc * fd, void *ret, unsigned size))                          \
+	ASK(int, SSL_GetPreliminaryChannelInfo, (PRFileDesc * fd, void *ret, unsigned size))               \
+	ASK(int, SSL_GetNextProto, (PRFileDesc * fd, int *state, void *ret, unsigned *len, unsigned size)) \
+	ASK(const void *, PR_GetTCPMethods, (void))                                                        \
+	ASK(const void *, PR_GetUDPMethods, (void))                                                        \
+	ASK(int, PR_FileDesc2NativeHandle, (PRFileDesc * fd))                                              \
+	ASK(int, PR_GetError, (void))                                                                      \
+	ASK(int, PR_GetOSError, (void))                                                                    \
+	ASK(void, PR_SetError, (int code, int os_error))
+
 #define PROTOTYPE(ret, name, args, fail) __attribute__((visibility("default"))) ret name args;
 OPENSSL_HOOKS(PROTOTYPE)
 BIO_HOOKS(PROTOTYPE)
 GNUTLS_HOOKS(PROTOTYPE)
+NSPR_HOOKS(PROTOTYPE)
 #undef PROTOTYPE
 
 /* The functions of one TLS library object, or of a libcrypto; a libssl has those of its libcrypto, too. */
@@ -121,6 +164,8 @@ struct tls_lib {
 	OPENSSL_ASKS(ASK_MEMBER)
 	GNUTLS_HOOKS(HOOK_MEMBER)
 	GNUTLS_ASKS(ASK_MEMBER)
+	NSPR_HOOKS(HOOK_MEMBER)
+	NSS_ASKS(ASK_MEMBER)
 #undef HOOK_MEMBER
 #undef ASK_MEMBER
 };

@@ -105,7 +105,8 @@ static bool is_tls_name(const char *path)
 	const char *name = slash ? slash + 1 : path;
 
 	return name && (strncmp(name, "libssl", 6) == 0 || strncmp(name, "libcrypto", 9) == 0 ||
-			strncmp(name, "libgnutls", 9) == 0);
+			strncmp(name, "libgnutls", 9) == 0 || strncmp(name, "libnspr4", 8) == 0 ||
+			strncmp(name, "libnss3", 7) == 0);
 }
 
 /* --- the version that a module asks for ------------------------------------------------------------ */
@@ -249,13 +250,17 @@ static inline bool inside(const struct tls_lib *lib, uintptr_t p)
 /* What hooks of that name belong to. */
 static const struct tls_facts *kind_of(const char *hook)
 {
+	if (hook[0] == 'P')
+		return &nspr_facts;
+	if (strcmp(hook, "SSL_ResetHandshake") == 0)
+		return &nss_facts;
 	return hook[0] == 'g' ? &gnutls_facts : hook[0] == 'B' ? &crypto_facts : &openssl_facts;
 }
 
 /* Can @lib be what a hook of that kind belongs to? */
 static bool serves(const struct tls_lib *lib, const struct tls_facts *kind)
 {
-	return lib->facts == kind || (kind == &crypto_facts && lib->BIO_read);
+	return lib->facts == kind || (kind == &crypto_facts && lib->BIO_read) || (kind == &nspr_facts && lib->PR_Read);
 }
 
 /* A name that is found by handle @h may be one of a library that this one needs: libgnutls-openssl has SSL_read() of
@@ -268,6 +273,13 @@ static void fill(struct tls_lib *lib, void *h)
 		lib->facts = &gnutls_facts;
 		GNUTLS_HOOKS(FILL_HOOK)
 		GNUTLS_ASKS(FILL_ASK)
+	} else if (inside(lib, (uintptr_t)old_dlsym(h, "SSL_ImportFD"))) { /* with what it needs: libnspr4 */
+		lib->facts = &nss_facts;
+		NSPR_HOOKS(FILL_HOOK)
+		NSS_ASKS(FILL_ASK)
+	} else if (inside(lib, (uintptr_t)old_dlsym(h, "PR_Read"))) {
+		lib->facts = &nspr_facts;
+		NSPR_HOOKS(FILL_HOOK)
 	} else if (inside(lib, (uintptr_t)old_dlsym(h, "SSL_read"))) {
 		lib->facts = &openssl_facts;
 		OPENSSL_HOOKS(FILL_HOOK)
@@ -367,7 +379,7 @@ bool resolve_learn(void)
 	while (n < LIBS && learn_nth(n))
 		n++;
 	for (uint32_t i = 0; i < LIBS && atomic_load_explicit(&libs_ready[i], memory_order_acquire); i++)
-		if (libs[i].facts && libs[i].facts != &crypto_facts)
+		if (libs[i].facts && libs[i].facts != &crypto_facts && libs[i].facts != &nspr_facts)
 			return true;
 	return false;
 }
@@ -389,6 +401,14 @@ static inline const struct tls_lib *owner(const void *handle)
 const struct tls_lib *resolve_owner(const void *handle)
 {
 	return owner(handle);
+}
+
+const struct tls_lib *resolve_at(const void *p, const struct tls_facts *kind)
+{
+	for (uint32_t i = 0; i < LIBS && atomic_load_explicit(&libs_ready[i], memory_order_acquire); i++)
+		if (inside(&libs[i], (uintptr_t)p) && libs[i].facts == kind)
+			return &libs[i];
+	return NULL;
 }
 
 bool resolve_inside(const void *ra)

@@ -34,6 +34,9 @@ struct site resolve(const void *ra, const char *name, const void *handle);
  * that calls, or whose libssl calls. @lib is a libssl (SSL BIOs) or a libcrypto. */
 struct site resolve_bio(const void *ra, const char *name, const void *bio);
 
+/* The library of that kind that @p points into, of those met. */
+const struct tls_lib *resolve_at(const void *p, const struct tls_facts *kind);
+
 /* Is @ra inside a library that was met? */
 bool resolve_inside(const void *ra);
 
