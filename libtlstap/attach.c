@@ -43,10 +43,23 @@ static uint16_t last_producer; /* what the process that attached, or a parent, h
  * or whose ways we have not proven: never attach late, never ask for addresses. http and https are methods of apt.
  * Whoever is missing here is named by TLSTAP_CONFINED=1. */
 static const char *const confined[] = {
-	"sshd",	  "sshd-session", "ssh",	   "vsftpd",	  "tor",	 "chronyd",
-	"ntpd",	  "ocserv",	  "ocserv-worker", "http",	  "https",	 "QtWebEngineProcess",
-	"chrome", "chromium",	  "firefox",	   "firefox-esr", "thunderbird",
+	"sshd",	  "sshd-session", "ssh",	   "vsftpd", "tor",   "chronyd",
+	"ntpd",	  "ocserv",	  "ocserv-worker", "http",   "https", "QtWebEngineProcess",
+	"chrome", "chromium",
 };
+
+/* Of these only the children, but it is the parent that speaks TLS. */
+static const char *const mozilla[] = {"firefox", "firefox-esr", "firefox-bin", "thunderbird", "thunderbird-bin"};
+#define MOZILLA_CHILD "-contentproc" /* an argument of theirs */
+static bool mozilla_child;
+
+static bool is_one_of(const char *name, const char *const *list, size_t n)
+{
+	for (size_t i = 0; name && i < n; i++)
+		if (strcmp(name, list[i]) == 0)
+			return true;
+	return false;
+}
 
 static bool is_confined(void)
 {
@@ -57,10 +70,8 @@ static bool is_confined(void)
 	if (told && *told && strcmp(told, "0") != 0)
 		return true;
 	name = name ? name + 1 : exe;
-	for (unsigned i = 0; name && i < sizeof(confined) / sizeof(confined[0]); i++)
-		if (strcmp(name, confined[i]) == 0)
-			return true;
-	return false;
+	return is_one_of(name, confined, sizeof(confined) / sizeof(confined[0])) ||
+	       (mozilla_child && is_one_of(name, mozilla, sizeof(mozilla) / sizeof(mozilla[0])));
 }
 
 /* Is a seccomp filter in force, or memory locked (our mapping would be, too)? Unknown counts as yes. */
@@ -332,10 +343,13 @@ void attach_late(void)
 		attach();
 }
 
-static __attribute__((constructor)) void on_load(void)
+/* glibc hands a constructor what main() will get. */
+static __attribute__((constructor)) void on_load(int argc, char **argv)
 {
 	bool tls = resolve_learn();
 
+	for (int i = 1; i < argc && argv && argv[i]; i++)
+		mozilla_child |= strcmp(argv[i], MOZILLA_CHILD) == 0;
 	if (getauxval(AT_SECURE)) {
 		atomic_store(&attach_state, ATTACH_OFF);
 		return;
