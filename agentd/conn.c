@@ -259,6 +259,7 @@ uint64_t *conn_join(struct tap *t)
 	struct lane *l = t->family->lane;
 	struct tuple real, shown;
 	struct conn *c;
+	bool back;
 
 	if (!end_has_place(t)) {
 		l->conns_refused++;
@@ -266,12 +267,12 @@ uint64_t *conn_join(struct tap *t)
 	}
 	real = t->real;
 	c = find(l, t->random8, &real);
-	if (c && !t->random8 && !c->taps && c->left_family == t->family->id && c->left_server == t->server)
+	back = c && c->left[t->server ? SIDE_SERVER : SIDE_CLIENT].family == t->family->id;
+	if (back && !t->random8 && !c->taps)
 		c = NULL; /* nothing tells it from its successor on the same ports, but that its end has left */
-	if (c && !(t->open.flags & REC_OPEN_CHILD) && !t->adopted && c->left_family == t->family->id &&
-	    c->left_server == t->server)
+	if (c && back && !(t->open.flags & REC_OPEN_CHILD) && !t->adopted)
 		for (unsigned d = 0; d < 2; d++) /* the handle lived on after SSL_free */
-			t->start[d] = c->left[d];
+			t->start[d] = c->left[t->server ? SIDE_SERVER : SIDE_CLIENT].off[d];
 	tap_tell_start(t);
 	if (!c) {
 		shown = real;
@@ -328,6 +329,7 @@ bool conn_continues(struct tap *t)
 void conn_leave(struct tap *t)
 {
 	struct conn *c = t->conn;
+	enum side end = t->server ? SIDE_SERVER : SIDE_CLIENT;
 	struct lane *l = c->lane;
 	struct tap **at;
 
@@ -339,12 +341,11 @@ void conn_leave(struct tap *t)
 		;
 	if (*at)
 		*at = t->end_next;
-	c->left_family = t->family->id;
-	c->left_server = t->server;
+	c->left[end].family = t->family->id;
 	for (unsigned d = 0; d < 2; d++)
-		c->left[d] = tap_conn_off(t, (enum dir)d, t->next[d]);
+		c->left[end].off[d] = tap_conn_off(t, (enum dir)d, t->next[d]);
 	if (t->shut)
-		c->first = t->server ? SIDE_SERVER : SIDE_CLIENT;
+		c->first = end;
 	t->conn = NULL;
 	if (c->taps)
 		return;

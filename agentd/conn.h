@@ -36,10 +36,11 @@ struct conn {
 	bool ended;	 /* FIN was forged */
 	uint64_t end_ns; /* when to end it, then when to free it; 0: it lives */
 	uint32_t epoch;	 /* of the sink, when it was last forged to */
-	/* where a tap that left was: its handle may come back under another slot */
-	uint64_t left_family;
-	bool left_server;
-	uint64_t left[2]; /* by its enum dir: connection offset */
+	/* where the tap of each end was that left: its handle may come back under another slot */
+	struct {
+		uint64_t family;
+		uint64_t off[2]; /* of the connection, by the tap's enum dir */
+	} left[2];		 /* by enum side */
 	ev_timer timer;
 	bool armed;
 	uint64_t armed_ns; /* when the timer fires */

@@ -15,7 +15,7 @@ POOL = "256M"
 KEPT_OUTPUT = 100000
 
 # name, arguments, what becomes of its bytes
-EVERYTHING, EARLY, INNER = "forged", "early", "inner"
+EVERYTHING, EARLY, INNER, NOT_TCP = "forged", "early", "inner", "not_tcp"
 PROGRAMS = [
     ("sizes", ["1", "16384", "1048576"], EVERYTHING),
     ("sizes", ["104857600"], EVERYTHING),
@@ -38,6 +38,9 @@ PROGRAMS = [
     ("sslbio", ["implicit"], EVERYTHING),
     ("sslbio", ["mixed"], EVERYTHING),
     ("sslbio", ["nested"], INNER),
+    *(("openssl_calls", [how], EVERYTHING) for how in ("keyupdate", "posthandshake", "renegotiate", "newfd", "dup", "upref",
+                                                       "clear", "moved", "resume")),
+    ("openssl_calls", ["dtls"], NOT_TCP),
     ("smallstack", [], None),  # does not record what it says
     ("cancel", ["10"], None),
 ]
@@ -98,6 +101,9 @@ def test_snippet(name, args, fate, tapped, agentd, net, scratch):  # pylint: dis
         said = pair.streams(tapped[0])
         forged = Counter((flow.stream(0), flow.stream(1)) for flow in flows.values())
         assert short(forged - said) == short(said - forged) == [], counters
+    elif fate == NOT_TCP:
+        (said, times), = pair.streams(tapped[0]).items()
+        assert times == 1 and not flows and counters["not_tcp"] == len(tapped) * sum(map(len, said)), counters
     elif fate == INNER:  # what it said went through another session, which is shown, too
         (inner, times), = pair.streams(tapped[0]).items()
         assert times == 1 and [(f.stream(0), f.stream(1)) for f in flows.values()].count(inner) == 1, counters
