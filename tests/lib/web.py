@@ -33,7 +33,8 @@ def certificate(folder, name="server.example"):
 class Nginx:
     """nginx with TLS on one port: files below /, uploads to /upload (the whole body is read), /status/N."""
 
-    def __init__(self, folder, ns, port=443, workers=1, tap=False, protocols="TLSv1.2 TLSv1.3", extra="", env=None):
+    def __init__(self, folder, ns, port=443, workers=1, tap=False, protocols="TLSv1.2 TLSv1.3", extra="", env=None,
+                 http2=False):
         self.folder, self.ns, self.port = folder, ns, port
         self.root = os.path.join(folder, "www")
         os.makedirs(self.root, exist_ok=True)
@@ -61,8 +62,8 @@ http {{
 	client_max_body_size 0;
 	keepalive_requests 100000;
 	server {{
-		listen {port} ssl;
-		listen [::]:{port} ssl;
+		listen {port} ssl{" http2" if http2 else ""};
+		listen [::]:{port} ssl{" http2" if http2 else ""};
 		server_name server.example;
 		ssl_certificate {cert};
 		ssl_certificate_key {key};

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NSS: real programs and all calls of NSPR, byte-identical and under the true addresses, though it tells no random."""
+import os
+import shutil
+
+import pytest
+
+import capture
+import web
+from proc import Daemon, environment, run
+from services import Apache
+from stage import Stage
+from test_snippets import POOL, PORT
+
+BOTH = [("server",), ("client",), ("server", "client")]
+
+CURL = [web.PYTHON, os.path.join(web.LIB, "curl_nss.py")]
+NO_CURL = run([*CURL, "-"], check=False).returncode != 0
+
+pytestmark = pytest.mark.skipif(not shutil.which("selfserv"), reason="no libnss3-tools")
+
+
+def database(folder):
+    """A database of NSS with the key and the certificate "server"."""
+    path = os.path.join(folder, "nssdb")
+    noise = os.path.join(folder, "noise")
+    os.makedirs(path)
+    with open(noise, "wb") as f:
+        f.write(web.pattern(64))
+    run(["certutil", "-N", "-d", "sql:" + path, "--empty-password"])
+    run(["certutil", "-S", "-d", "sql:" + path, "-n", "server", "-s", "CN=server.example", "-x", "-t", "CTu,Cu,Cu",
+         "-k", "ec", "-q", "nistp256", "-z", noise, "-m", "1"])
+    return "sql:" + path
+
+
+def only_flow(path, port=PORT):
+    (key, flow), = capture.flows(path).items()
+    assert key[1][1] == port + 4, key
+    return flow
+
+
+def tstclnt(net, scratch, said, *args, env=None):
+    """Say it, and return what the server said."""
+    script = os.path.join(scratch, "said")  # of a pipe that has ended it would never see the end
+    with open(script, "wb") as f:
+        f.write(said)
+    return run(["tstclnt", "-h", "127.0.0.1", "-p", PORT, "-o", "-D", "-A", script, *args], ns=net.server, env=env,
+               check=False, timeout=30).stdout
+
+
+def listening(net):
+    ports = run(["cat", "/proc/net/tcp", "/proc/net/tcp6"], ns=net.server).stdout.decode()
+    return f":{PORT:04X} " in ports
+
+
+@pytest.fixture
+def selfserv(net, scratch, started):
+    db = database(scratch)
+
+    def start(*args, env=None):
+        server = Daemon(["selfserv", "-d", db, "-n", "server", "-p", PORT, *args], os.path.join(scratch, "selfserv.log"),
+                        net.server, env=env)
+        started.append(server)
+        server.wait_for(lambda: listening(net))
+        return server
+    return start
+
+
+@pytest.mark.parametrize("version", ["tls1.2", "tls1.3"])
+@pytest.mark.parametrize("size", [1, 16384, 3000000])
+def test_tstclnt_and_nginx(version, size, agentd, nginx, net, scratch):
+    path = os.path.join(scratch, "forged.pcapng")
+    agent = agentd("-I", "any", "-D", "-w", path, "--pool-size", POOL)
+    body = web.pattern(size)
+    nginx(port=PORT).put("body", body)
+    said = b"GET /body HTTP/1.0\r\n\r\n"
+    got = tstclnt(net, scratch, said, "-V", f"{version}:{version}", env=agent.env())
+    assert got.endswith(body)
+    counters = agent.check_balance()
+    agent.stop()
+    flow = only_flow(path)
+    assert flow.stream(0) == said and flow.stream(1) == got, counters
+
+
+@pytest.mark.parametrize("tapped", BOTH, ids="+".join)
+@pytest.mark.parametrize("version", ["tls1.2", "tls1.3"])
+def test_tstclnt_and_selfserv(version, tapped, agentd, selfserv, net, scratch):
+    """The server sends a file with PR_TransmitFile()."""
+    path = os.path.join(scratch, "forged.pcapng")
+    agent = agentd("-I", "any", "-D", "-w", path, "--pool-size", POOL)
+    env = {role: agent.env() if role in tapped else environment() for role in ("server", "client")}
+    body = web.pattern(200000)
+    with open(os.path.join(scratch, "body"), "wb") as f:
+        f.write(body)
+    server = selfserv("-V", f"{version}:{version}", env=env["server"])
+    said = f"GET /body{scratch}/body HTTP/1.0\r\n\r\n".encode()
+    got = tstclnt(net, scratch, said, "-V", f"{version}:{version}", env=env["client"])
+    assert got
+    counters = agent.check_balance()
+    server.kill()
+    agent.stop()
+    flow = only_flow(path)
+    assert flow.stream(0) == said and flow.stream(1) == got, counters
+
+
+@pytest.mark.skipif(NO_CURL, reason="no libcurl3-nss")
+@pytest.mark.parametrize("http", ["1", "2"])
+def test_curl(http, agentd, net, scratch, started):
+    """libcurl on NSS, loaded by dlopen() without RTLD_GLOBAL. Against the truth of the wire."""
+    s = Stage(agentd, net, scratch, started)
+
+    def fill(server):
+        for i in range(3):
+            server.put(f"file{i}", web.pattern(100000 * i + 1))
+    s.all_ways(Apache, lambda do, host: do([*CURL, http, *[f"https://{host}/file{i}" for i in range(3)]]), fill=fill,
+               keys=True)
+    truth = s.check(3)
+    assert all(sides[0].startswith(b"GET /file0" if http == "1" else b"PRI * HTTP/2.0") for sides in truth.values())
