@@ -226,8 +226,8 @@ static bool has_random(const struct tap *t)
 	return memcmp(t->open.client_random, &(uint8_t[32]){0}, 32) != 0;
 }
 
-/* @t has no random, but a socket that the kernel has proven: the wire knows what was said there, and by whom first. */
-static void recall(struct tap *t)
+/* @t has no random, but a socket: the wire knows what was said there, and by whom first. Returns whether it does. */
+static bool recall(struct tap *t)
 {
 	struct lane *l = t->family->lane;
 	struct tuple mine;
@@ -240,10 +240,21 @@ static void recall(struct tap *t)
 			t->open.flags |= t->server ? REC_OPEN_SERVER : 0;
 			memcpy(&t->random8, t->open.client_random, 8);
 			memcpy(&t->family->r.v.fact[t->slot].open, &t->open, sizeof(t->open));
-			return;
+			return true;
 		}
 		t->server = !t->server;
 	}
+	return false;
+}
+
+/* The same for a socket that was gone before the kernel could be asked whose it is; the wire will have asked. One that is
+ * there, but somebody else's, proves nothing. */
+static bool recall_gone(struct tap *t)
+{
+	if (!t->stated || t->proof != PROOF_NOT || t->why_not != HELPER_R_GONE)
+		return false;
+	t->e.netns = t->family->netns;
+	return recall(t);
 }
 
 /* Who showed the randoms of @t? If nobody did, there may be hellos that are not read yet. */
@@ -307,7 +318,7 @@ static void by_socket(struct tap *t)
 	size_t n;
 
 	if (!has_random(t))
-		recall(t);
+		(void)recall(t);
 	n = find(t, seen);
 	tuple_of(t, &t->e, &mine);
 	if (!n) {
@@ -449,15 +460,14 @@ static void decide(struct tap *t)
 			t->cookie = cookie_of(t, t->gen);
 	} else if (t->proof == PROOF_LIVE || t->proof == PROOF_LISTENER) {
 		by_socket(t);
-	} else if (!has_random(t)) { /* nothing is left that could prove anything */
-		if (t->proof == PROOF_NOT)
-			refuse(t, t->why_not);
-		else
-			unpaired(t);
 	} else if (!f->netns) {
 		later(t); /* it is being asked for */
-	} else {
+	} else if (has_random(t) || recall_gone(t)) {
 		by_wire(t);
+	} else if (t->proof == PROOF_NOT) {
+		refuse(t, t->why_not);
+	} else {
+		unpaired(t);
 	}
 }
 
