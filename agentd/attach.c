@@ -35,10 +35,9 @@ struct guest {
 	int pidfd; /* of who connected */
 	pid_t pid;
 	uid_t uid;
-	unsigned awaits;	   /* has asked; answers of the helper that are to come */
-	uint64_t number;	   /* in the order in which they came */
-	struct helper_event about; /* of HELPER_PROC; .exe is ours; pid 0: not looked at */
-	char exe[HELPER_PATH_MAX];
+	unsigned awaits; /* has asked; answers of the helper that are to come */
+	uint64_t number; /* in the order in which they came */
+	bool isolate;
 	ev_io io;
 	ev_timer deadline;
 };
@@ -107,16 +106,30 @@ static int make_family(struct guest *g, struct family **ret)
 		a->limited++;
 		return err;
 	}
-	err = family_new(a->lane, a->chunks, g->pid, g->about.p.pid ? &g->about : NULL, ret);
+	err = family_new(a->lane, a->chunks, g->pid, ret);
 	if (err)
 		return err;
 	(*ret)->uid = g->uid;
+	if (g->isolate)
+		atomic_store(&(*ret)->r.v.h->isolate, 1); /* before it can fork */
 	if (a->lane->wire && peer_netns(g->fd) && peer_netns(g->fd) == peer_netns(a->fd))
 		(*ret)->netns = a->lane->wire->own_netns; /* known even if the process is gone before it is looked at */
 	if (!has_died(g)) /* then the family's descriptor, opened later by number, is of the same process */
 		return 0;
 	family_drop(*ret);
 	return -ESRCH;
+}
+
+/* Has it stopped waiting? A mapping costs too much to be made for nobody while others wait. */
+static bool has_left(struct guest *g)
+{
+	struct pollfd p = {.fd = g->fd, .events = POLLRDHUP};
+
+	if (poll(&p, 1, 0) != 1 || !(p.revents & (POLLHUP | POLLRDHUP | POLLERR)))
+		return false;
+	g->attach->refused++;
+	g->attach->left++;
+	return true;
 }
 
 static void say_no(const struct guest *g)
@@ -131,8 +144,11 @@ static void grant(struct guest *g)
 	struct attach *a = g->attach;
 	struct attach_reply reply = {.magic = ATTACH_MAGIC, .abi = ATTACH_ABI};
 	struct family *f;
-	int err = make_family(g, &f);
+	int err;
 
+	if (has_left(g))
+		return;
+	err = make_family(g, &f);
 	if (err) {
 		a->refused++;
 		warn_refused(a, g, err);
@@ -169,10 +185,16 @@ static void on_deadline(struct ev_loop *loop, ev_timer *w, int events)
 {
 	struct guest *g = w->data;
 
+	uint64_t number = g->number;
+
 	(void)loop;
 	(void)events;
-	if (g->awaits)
+	if (g->awaits) {
+		lane_hear(g->attach->lane); /* it may be us who are late */
+		if (g->fd == -1 || g->number != number)
+			return;
 		give_up_waiting(g);
+	}
 	dismiss(g);
 }
 
@@ -197,7 +219,7 @@ static bool ask_about(struct guest *g)
 	struct helper_pid p = {.pid = g->pid};
 
 	if (a->lane->policy) {
-		if (helper_proc(h, cookie_of(g), &p) != 0)
+		if (helper_brief(h, cookie_of(g), &p) != 0)
 			return false;
 		g->awaits |= AWAITS_LOOK;
 	}
@@ -205,7 +227,6 @@ static bool ask_about(struct guest *g)
 		g->awaits |= AWAITS_NETNS;
 	else if (a->netns_all)
 		a->hasty++;
-	(void)helper_flush(h);
 	return true;
 }
 
@@ -257,14 +278,14 @@ void attach_on_proc(struct attach *a, const struct helper_event *e)
 		dismiss(g);
 		return;
 	}
-	policy_judge_event(a->lane->policy, e, &answer);
+	policy_judge(a->lane->policy,
+		     &(struct policy_subject){.pid = g->pid, .uid = g->uid, .exe = e->exe, .cgroup = e->cgroup},
+		     &answer);
 	if (!answer.tap) {
 		deny(g, answer.why);
 		return;
 	}
-	g->about = *e;
-	g->about.exe = g->exe;
-	snprintf(g->exe, sizeof(g->exe), "%s", e->exe ? e->exe : "");
+	g->isolate = answer.isolate;
 	answered(g, AWAITS_LOOK);
 }
 
@@ -273,6 +294,10 @@ static bool ask(struct guest *g)
 {
 	if (g->attach->lane->off) {
 		deny(g, "all taps are switched off");
+		return true;
+	}
+	if (has_left(g)) {
+		dismiss(g);
 		return true;
 	}
 	if (!ask_about(g)) {
@@ -310,9 +335,13 @@ static bool serve(struct guest *g)
 
 static void on_guest(struct ev_loop *loop, ev_io *w, int events)
 {
+	struct guest *g = w->data;
+	struct lane *l = g->attach->lane;
+
 	(void)loop;
 	(void)events;
-	(void)serve(w->data);
+	(void)serve(g);
+	(void)helper_flush(l->helper);
 }
 
 static unsigned guests_of(const struct attach *a, uid_t uid)
@@ -397,7 +426,7 @@ static void let_in(struct attach *a, int fd, int pidfd, pid_t pid, uid_t uid)
 	g->pid = pid;
 	g->uid = uid;
 	g->awaits = 0;
-	g->about.p.pid = 0;
+	g->isolate = false;
 	g->number = a->guests_ever++;
 	a->guests++;
 	ev_io_init(&g->io, on_guest, fd, EV_READ);
@@ -409,12 +438,11 @@ static void let_in(struct attach *a, int fd, int pidfd, pid_t pid, uid_t uid)
 	(void)serve(g); /* it may have asked already */
 }
 
-static void on_connect(struct ev_loop *loop, ev_io *w, int events)
-{
-	struct attach *a = w->data;
+#define ACCEPT_MAX 64u /* before others have their turn */
 
-	(void)events;
-	for (unsigned i = 0; i < 64; i++) {
+static void accept_all(struct attach *a, struct ev_loop *loop)
+{
+	for (unsigned i = 0; i < ACCEPT_MAX; i++) {
 		int fd = sock_accept(a->fd, NULL, NULL), pidfd = -1;
 		pid_t pid;
 		uid_t uid;
@@ -434,6 +462,15 @@ static void on_connect(struct ev_loop *loop, ev_io *w, int events)
 		}
 		let_in(a, fd, pidfd, pid, uid);
 	}
+}
+
+static void on_connect(struct ev_loop *loop, ev_io *w, int events)
+{
+	struct attach *a = w->data;
+
+	(void)events;
+	accept_all(a, loop);
+	(void)helper_flush(a->lane->helper);
 }
 
 static void beat(struct attach *a)

@@ -51,6 +51,7 @@ struct attach {
 	uint64_t hasty;	    /* of attached: served before it was known that their namespace is open */
 	uint64_t denied;    /* by the rules, or because all taps are switched off */
 	uint64_t unseen;    /* of refused: could not be looked at in time */
+	uint64_t left;	    /* of refused: did not wait any more */
 	struct warned warned[ATTACH_WARNED];
 };
 

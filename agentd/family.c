@@ -80,10 +80,9 @@ static void know(struct member *m, const struct helper_event *e)
 	permit_judge(m, e);
 }
 
-/* Make process @p a member: *@ret, NULL if it is one that is not watched. @about: what the helper said of it; NULL: it is
- * asked. Returns 0, -ENOMEM, or -errno of pidfd_open(2): then it may well be alive. */
-static int add_member(struct family *f, const struct helper_pid *p, int32_t ns_pid, const struct helper_event *about,
-		      struct member **ret)
+/* Make process @p a member: *@ret, NULL if it is one that is not watched. Returns 0, -ENOMEM, or -errno of
+ * pidfd_open(2): then it may well be alive. */
+static int add_member(struct family *f, const struct helper_pid *p, int32_t ns_pid, struct member **ret)
 {
 	struct member *m;
 	int err = 0;
@@ -127,10 +126,8 @@ static int add_member(struct family *f, const struct helper_pid *p, int32_t ns_p
 	f->member[f->member_n++] = m;
 	f->orphan = false;
 	m->asked_rules = f->lane->rules;
-	if (about)
-		know(m, about);
-	else if (helper_proc(f->lane->helper, family_cookie(f, 0, 0xfffff), &m->p) ==
-		 0) /* its name, for people; whose it is */
+	if (helper_proc(f->lane->helper, family_cookie(f, 0, 0xfffff), &m->p) ==
+	    0) /* its name, for people; whose it is */
 		f->uids_asked++;
 	*ret = m;
 	return 0;
@@ -140,7 +137,7 @@ struct member *family_member(struct family *f, const struct helper_pid *p, int32
 {
 	struct member *m;
 
-	if (add_member(f, p, ns_pid, NULL, &m) != 0)
+	if (add_member(f, p, ns_pid, &m) != 0)
 		f->scanned = false; /* look for it again */
 	return m;
 }
@@ -184,7 +181,7 @@ static int add(struct lane *l, struct family *f)
 	return 0;
 }
 
-int family_new(struct lane *l, uint32_t chunks, pid_t pid, const struct helper_event *about, struct family **ret)
+int family_new(struct lane *l, uint32_t chunks, pid_t pid, struct family **ret)
 {
 	struct family *f;
 	struct helper_pid p = {.pid = pid};
@@ -206,7 +203,7 @@ int family_new(struct lane *l, uint32_t chunks, pid_t pid, const struct helper_e
 		return err;
 	}
 	f->judged_rules = l->rules;
-	err = add_member(f, &p, pid, about, &m);
+	err = add_member(f, &p, pid, &m);
 	if (err) {
 		family_drop(f);
 		return err;

@@ -94,9 +94,8 @@ struct family {
 };
 
 /* Make the family of process @pid, whose mapping has @chunks: *@ret, whose r.fd is the memfd to hand to the process; it
- * stays the family's. @about: what helper_proc() said of the process; NULL: it is asked now.
- * Returns 0 or -errno; -ENOSPC: FAMILIES_MAX. */
-int family_new(struct lane *l, uint32_t chunks, pid_t pid, const struct helper_event *about, struct family **ret);
+ * stays the family's. Returns 0 or -errno; -ENOSPC: FAMILIES_MAX. */
+int family_new(struct lane *l, uint32_t chunks, pid_t pid, struct family **ret);
 
 /* May user @uid's process @pid have one more family? Returns 0, -EUSERS: FAMILIES_PID_MAX, or -EDQUOT: FAMILIES_UID_MAX. */
 int family_may(const struct lane *l, pid_t pid, uid_t uid);

@@ -227,6 +227,11 @@ int helper_proc(struct helper *h, uint64_t cookie, const struct helper_pid *p)
 	return ask_proc(h, cookie, p, 0);
 }
 
+int helper_brief(struct helper *h, uint64_t cookie, const struct helper_pid *p)
+{
+	return ask_proc(h, cookie, p, HELPER_OP_BRIEF);
+}
+
 int helper_look(struct helper *h, uint64_t cookie, const struct helper_pid *p)
 {
 	return ask_proc(h, cookie, p, HELPER_OP_MAPS);

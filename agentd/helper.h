@@ -167,9 +167,12 @@ int helper_family(struct helper *h, uint64_t cookie, const struct helper_id *id,
  * sealed memfd, named tlstap..., owned by root or the helper's user, and still mapped. */
 int helper_adopt(struct helper *h, uint64_t cookie);
 
-/* What process is this? p->start_time is compared if not 0. Answered at once: it does not wait for what was asked
- * before. */
+/* What process is this? p->start_time is compared if not 0. */
 int helper_proc(struct helper *h, uint64_t cookie, const struct helper_pid *p);
+
+/* As helper_proc(), but only .exe and .cgroup are told: for a process that waits. Does not wait for what was
+ * asked before. */
+int helper_brief(struct helper *h, uint64_t cookie, const struct helper_pid *p);
 
 /* As helper_proc(), and .what does it map? Reads all of /proc/PID/maps: seldom, please. Answer: HELPER_PROC. */
 int helper_look(struct helper *h, uint64_t cookie, const struct helper_pid *p);

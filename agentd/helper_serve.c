@@ -218,8 +218,10 @@ static bool has_room(const struct serve *s)
 /* Begin what can be begun, in order. A request that has to wait makes those behind it wait. */
 static void begin(struct serve *s)
 {
+	unsigned procs = 0;
+
 	s->blocked = false;
-	while (s->n_req > 0 && has_room(s)) {
+	while (s->n_req > 0 && has_room(s) && procs < HELPER_PROC_STEP) {
 		struct helper_req *r = &s->req[s->head];
 
 		switch (r->type) {
@@ -234,6 +236,7 @@ static void begin(struct serve *s)
 			break;
 		case HELPER_PROC:
 			whose_proc(&s->whose, r, &s->out);
+			procs++;
 			break;
 		case HELPER_WHOSE:
 			whose_begin(&s->whose, r, &s->out);
@@ -267,7 +270,7 @@ static void read_requests(struct serve *s)
 			_exit(n == 0 ? 0 : 1);
 		for (size_t i = 0; i < (size_t)n / sizeof(s->in[0]); i++) {
 			/* who asks this has a process waiting, and for milliseconds only */
-			if (s->in[i].type == HELPER_PROC && has_room(s))
+			if (s->in[i].type == HELPER_PROC && s->in[i].op == HELPER_OP_BRIEF && has_room(s))
 				whose_proc(&s->whose, &s->in[i], &s->out);
 			else
 				s->req[(s->head + s->n_req++) % HELPER_OUTSTANDING_MAX] = s->in[i];
@@ -318,10 +321,12 @@ static void __attribute__((noreturn)) loop(struct serve *s)
 	for (;;) {
 		short revents = await(s);
 
-		if (revents & POLLIN)
+		if (revents & POLLIN) {
 			read_requests(s);
-		else if (revents & (POLLHUP | POLLERR))
+			flush(&s->out); /* before anything that takes time */
+		} else if (revents & (POLLHUP | POLLERR)) {
 			_exit(0);
+		}
 		begin(s);
 		if (has_room(s))
 			verify_step(&s->v, &s->out, now_ms());

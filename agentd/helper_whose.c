@@ -18,6 +18,14 @@ void whose_init(struct whose *w, const struct netns_set *nets)
 
 /* --- what a process is --- */
 
+static void paths_of(int proc, struct helper_paths *paths)
+{
+	if (proc_exe(proc, paths->exe, sizeof(paths->exe)) != 0)
+		paths->exe[0] = '\0';
+	if (proc_cgroup(proc, paths->cgroup, sizeof(paths->cgroup)) != 0)
+		paths->cgroup[0] = '\0';
+}
+
 /* Returns 0 or -errno: -ENOENT, -ESRCH it is gone. */
 static int describe(const struct netns_set *nets, int proc, struct helper_event *ev, struct helper_paths *paths)
 {
@@ -35,10 +43,7 @@ static int describe(const struct netns_set *nets, int proc, struct helper_event 
 	if (proc_netns(proc, &ev->netns) != 0)
 		ev->netns = 0;
 	ev->own_netns = ev->netns != 0 && ev->netns == netns_own(nets)->inode;
-	if (proc_exe(proc, paths->exe, sizeof(paths->exe)) != 0)
-		paths->exe[0] = '\0';
-	if (proc_cgroup(proc, paths->cgroup, sizeof(paths->cgroup)) != 0)
-		paths->cgroup[0] = '\0';
+	paths_of(proc, paths);
 	return 0;
 }
 
@@ -104,9 +109,13 @@ void whose_proc(struct whose *w, const struct helper_req *r, struct helper_queue
 		.fd = -1,
 	};
 	struct helper_paths paths = {.exe = ""};
-	int proc = proc_open(r->p[0].pid), err = proc < 0 ? proc : describe(w->nets, proc, &ev, &paths);
+	int proc = proc_open(r->p[0].pid), err = proc < 0 ? proc : 0;
 
-	if (err == 0 && r->p[0].start_time != 0 && r->p[0].start_time != ev.p.start_time)
+	if (err == 0 && r->op == HELPER_OP_BRIEF)
+		paths_of(proc, &paths);
+	else if (err == 0)
+		err = describe(w->nets, proc, &ev, &paths);
+	if (err == 0 && r->op != HELPER_OP_BRIEF && r->p[0].start_time != 0 && r->p[0].start_time != ev.p.start_time)
 		err = -ESRCH;
 	if (err == 0 && r->op == HELPER_OP_MAPS)
 		ev.what = what_is(w, proc, &ev.id);

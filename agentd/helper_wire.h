@@ -18,6 +18,7 @@
 #define HELPER_SCAN_FDS 65536	/* descriptors of a process that are looked at */
 #define HELPER_SCANS_MAX 32	/* VERIFY requests whose descriptors are being looked at, or that wait */
 #define HELPER_SCAN_STEP 256	/* descriptors per turn: then other requests have theirs */
+#define HELPER_PROC_STEP 4	/* PROC requests per turn: a process may be waiting for a BRIEF one behind them */
 #define HELPER_WALK_STEP 1	/* processes per turn of a walk through /proc: a VERIFY waits no longer than that */
 #define HELPER_ADOPT_MAX 4096	/* distinct mappings that a predecessor may have left */
 #define HELPER_LISTENERS_MAX 64 /* listening sockets of one port that are compared */
@@ -26,8 +27,8 @@
 #define HELPER_WAIT_MS 10	/* a socket just gone: how long to wait for the word of its destruction */
 #define HELPER_MAP_NAME "/memfd:tlstap"
 
-/* What a request of type HELPER_NETNS wants; MAPS: of type HELPER_PROC. */
-enum helper_op { HELPER_OP_PID = 1, HELPER_OP_NAME, HELPER_OP_CLOSE, HELPER_OP_MAPS };
+/* What a request of type HELPER_NETNS wants; BRIEF, MAPS: of type HELPER_PROC. */
+enum helper_op { HELPER_OP_PID = 1, HELPER_OP_NAME, HELPER_OP_CLOSE, HELPER_OP_BRIEF, HELPER_OP_MAPS };
 
 struct helper_req {
 	uint64_t cookie;

@@ -122,20 +122,24 @@ static void on_helper_event(void *arg, const struct helper_event *e)
 	}
 }
 
-static void on_helper(struct ev_loop *loop, ev_io *w, int events)
+void lane_hear(struct lane *l)
 {
-	struct lane *l = w->data;
-
-	(void)events;
 	lane_clock(l);
 	if (helper_poll(l->helper, 256, on_helper_event, l) == -EPIPE) {
 		log_error("helper", "the helper process has died: agentd ends, start it again");
-		ev_io_stop(loop, w);
+		ev_io_stop(l->loop, &l->helper_io);
 		l->failed = true;
-		ev_break(loop, EVBREAK_ALL);
+		ev_break(l->loop, EVBREAK_ALL);
 		return;
 	}
 	(void)helper_flush(l->helper);
+}
+
+static void on_helper(struct ev_loop *loop, ev_io *w, int events)
+{
+	(void)loop;
+	(void)events;
+	lane_hear(w->data);
 }
 
 /* After lost destroy events: does the kernel still have our connections? */

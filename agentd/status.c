@@ -161,10 +161,10 @@ static void json(struct status *s, FILE *to)
 	wire_json(l, to);
 	fprintf(to,
 		", \"attach\": {\"attached\": %" PRIu64 ", \"refused\": %" PRIu64 ", \"dismissed\": %" PRIu64
-		", \"limited\": %" PRIu64 ", \"unseen\": %" PRIu64 ", \"hasty\": %" PRIu64 ", \"denied\": %" PRIu64
-		", \"garbage\": %" PRIu64 ", \"corrupt\": %" PRIu64 ", \"shed\": %" PRIu64 "}",
+		", \"limited\": %" PRIu64 ", \"unseen\": %" PRIu64 ", \"left\": %" PRIu64 ", \"hasty\": %" PRIu64
+		", \"denied\": %" PRIu64 ", \"garbage\": %" PRIu64 ", \"corrupt\": %" PRIu64 ", \"shed\": %" PRIu64 "}",
 		s->attach->attached, s->attach->refused, s->attach->dismissed, s->attach->limited, s->attach->unseen,
-		s->attach->hasty, s->attach->denied, s->attach->garbage, l->corrupt, l->shed);
+		s->attach->left, s->attach->hasty, s->attach->denied, s->attach->garbage, l->corrupt, l->shed);
 	fprintf(to, ", \"disabled\": %s", l->off ? "true" : "false");
 	fprintf(to, ", \"sweeps\": %" PRIu64 ", \"late\": %" PRIu64 ", \"processes\": [", l->sweeps, l->late);
 	for (struct family *f = l->families; f && shown < FAMILIES_SHOWN; f = f->next, shown++) {

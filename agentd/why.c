@@ -25,19 +25,14 @@ bool why_told(const struct lane *l, const struct attach *a, int32_t pid, FILE *t
 	return true;
 }
 
-/* Its family, by the mapping that it has, or by its number: *@ret_member is NULL for a child that was not met. */
-static struct family *family_of(struct lane *l, const struct helper_event *e, struct member **ret_member)
+/* Its family, by the mapping that it has. */
+static struct family *family_of(struct lane *l, const struct helper_event *e)
 {
-	*ret_member = NULL;
-	for (struct family *f = l->families; f; f = f->next) {
-		if (!(e->what & HELPER_WHOSE_ATTACHED) || f->file.inode != e->id.inode || f->file.dev != e->id.dev)
-			continue;
-		for (unsigned i = 0; i < f->member_n; i++)
-			if (f->member[i]->p.pid == e->p.pid)
-				*ret_member = f->member[i];
-		return f;
-	}
-	return NULL;
+	struct family *f = e->what & HELPER_WHOSE_ATTACHED ? l->families : NULL;
+
+	while (f && (f->file.inode != e->id.inode || f->file.dev != e->id.dev))
+		f = f->next;
+	return f;
 }
 
 static void printable(FILE *to, const char *s)
@@ -79,10 +74,11 @@ static bool netns_open(const struct lane *l, uint64_t netns)
 }
 
 /* It has a mapping. */
-static void tell_attached(struct lane *l, struct family *f, const struct member *m, const struct helper_event *e,
+static void tell_attached(struct lane *l, struct family *f, const struct helper_event *e,
 			  const struct policy_answer *rule, FILE *to)
 {
-	bool isolated = atomic_load(&f->r.v.h->isolate) && !m;
+	/* the first producer is who attached */
+	bool isolated = atomic_load(&f->r.v.h->isolate) && atomic_load(&f->r.v.pid[0]) != e->ns_pid;
 
 	if (f->broken) {
 		fputs(WHY_NO, to);
@@ -151,7 +147,6 @@ static void tell_missing(const struct helper_event *e, FILE *to)
 void why_tell(struct lane *l, const struct helper_event *e, FILE *to)
 {
 	struct policy_answer rule = {.tap = true, .why = "there are no rules"};
-	struct member *m;
 	struct family *f;
 
 	if (e->result != HELPER_R_OK) {
@@ -161,9 +156,9 @@ void why_tell(struct lane *l, const struct helper_event *e, FILE *to)
 	}
 	if (l->policy)
 		policy_judge_event(l->policy, e, &rule);
-	f = family_of(l, e, &m);
+	f = family_of(l, e);
 	if (rule.tap && !l->off && f) {
-		tell_attached(l, f, m, e, &rule, to);
+		tell_attached(l, f, e, &rule, to);
 		return;
 	}
 	if (rule.tap && !l->off) {

@@ -337,8 +337,11 @@ static void write_records(const struct shm_slot *s, struct rec *r, const void *b
 static struct shm_slot *put(struct call *c, enum rec_type type, const void *buf, size_t n, uint16_t flags)
 {
 	struct rec r;
-	struct shm_slot *s = n ? count(c, &r, n, flags) : c->slot;
+	struct shm_slot *s;
 
+	if (!attach_on()) /* switched off while we were inside: nothing is taken any more */
+		n = 0;
+	s = n ? count(c, &r, n, flags) : c->slot;
 	if (n && s) {
 		r.type = (uint16_t)type;
 		write_records(s, &r, buf, n);

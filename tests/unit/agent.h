@@ -152,6 +152,11 @@ int helper_proc(struct helper *h, uint64_t cookie, const struct helper_pid *p)
 	return 0;
 }
 
+int helper_brief(struct helper *h, uint64_t cookie, const struct helper_pid *p)
+{
+	return helper_proc(h, cookie, p);
+}
+
 int helper_look(struct helper *h, uint64_t cookie, const struct helper_pid *p)
 {
 	return helper_proc(h, cookie, p);

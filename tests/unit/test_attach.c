@@ -8,9 +8,12 @@
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wshadow" /* agent.h's lane and loop */
 static int netns_pid(struct helper *h, uint64_t cookie, int32_t pid);
+static int brief(struct helper *h, uint64_t cookie, const struct helper_pid *p);
 #define helper_netns_pid netns_pid
+#define helper_brief brief
 #include "agentd/attach.c"
 #undef helper_netns_pid
+#undef helper_brief
 #pragma GCC diagnostic pop
 
 static unsigned netns_asked;
@@ -25,6 +28,21 @@ static int netns_pid(struct helper *h, uint64_t cookie, int32_t pid)
 	assert_true(pid > 0 && cookie & 1ull << 63);
 	netns_asked++;
 	netns_cookie = cookie;
+	return 0;
+}
+
+static unsigned looks;
+static uint64_t look_cookie; /* of the last one */
+static bool look_full;
+
+static int brief(struct helper *h, uint64_t cookie, const struct helper_pid *p)
+{
+	(void)h;
+	if (look_full)
+		return -EAGAIN;
+	assert_true(p->pid > 0 && cookie & ATTACH_COOKIE);
+	looks++;
+	look_cookie = cookie;
 	return 0;
 }
 
@@ -44,7 +62,8 @@ static void begin(void)
 	assert_non_null(at.guest);
 	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++)
 		at.guest[i].fd = -1;
-	ends = netns_asked = 0;
+	ends = netns_asked = looks = 0;
+	look_full = false;
 	netns_full = false;
 }
 
@@ -235,7 +254,7 @@ static void test_namespace_is_opened_first(void **state)
 	assert_true(answer_to(fd) == -1 && netns_asked == 2);
 	netns_answer(ATTACH_COOKIE | 0, HELPER_R_OK, false); /* the first descriptor */
 	netns_answer(0, HELPER_R_OK, true);		     /* asked by somebody else */
-	netns_answer(0, HELPER_R_GONE, true);				   /* an event */
+	netns_answer(0, HELPER_R_GONE, true);		     /* an event */
 	assert_int_equal(answer_to(fd), -1);
 	netns_answer(ATTACH_COOKIE | 0, HELPER_R_OK, true); /* the first guest's */
 	assert_true(answer_to(fd) == 1 && answer_to(other) == -1);
@@ -281,6 +300,119 @@ static void test_guests_that_wait_are_bounded(void **state)
 	finish();
 }
 
+static struct policy policy;
+
+static void begin_with(const char *deny)
+{
+	char *item[] = {(char *)deny}, err[POLICY_ERR];
+	struct opt_list list[POLICY_LISTS] = {[POLICY_DENY] = {.item = item, .n = 1}, [POLICY_ISOLATE] = {.n = 0}};
+
+	assert_int_equal(policy_load(&policy, list, err), 0);
+	begin();
+	lane.policy = &policy;
+}
+
+static void look_answer(uint64_t cookie, enum helper_result result, const char *exe)
+{
+	struct helper_event e = {.type = HELPER_PROC,
+				 .result = result,
+				 .cookie = cookie,
+				 .last = true,
+				 .fd = -1,
+				 .exe = exe,
+				 .cgroup = "/"};
+
+	attach_on_proc(&at, &e);
+}
+
+/* 0: refused, and says so */
+static void test_is_looked_at_first(void **state)
+{
+	int denied, allowed, by_uid, gone;
+	uint64_t first;
+
+	(void)state;
+	begin_with("exe:/bin/no");
+	denied = come(getpid(), 1000, true);
+	first = look_cookie;
+	allowed = come(getpid(), 1000, true);
+	assert_true(looks == 2 && first != look_cookie && answer_to(denied) == -1);
+	look_answer(look_cookie, HELPER_R_OK, "/bin/yes");
+	assert_true(answer_to(allowed) == 1 && answer_to(denied) == -1);
+	look_answer(look_cookie, HELPER_R_OK, "/bin/yes"); /* nobody waits for it any more */
+	look_answer(first, HELPER_R_OK, "/bin/no");
+	assert_true(answer_to(denied) == 0 && at.denied == 1 && at.attached == 1 && at.refused == 0);
+	gone = come(getpid(), 1000, true);
+	look_answer(look_cookie, HELPER_R_NO_PROCESS, NULL);
+	assert_true(answer_to(gone) == 0 && at.unseen == 1);
+	by_uid = come(getpid(), 1000, true);
+	look_answer(look_cookie, HELPER_R_OK, ""); /* its program cannot be read */
+	assert_true(answer_to(by_uid) == 0 && at.denied == 2);
+	finish();
+}
+
+static void test_who_cannot_be_looked_at_is_let_go(void **state)
+{
+	int late, busy, first;
+
+	(void)state;
+	begin_with("uid:7");
+	late = come(getpid(), 1000, true);
+	for (unsigned i = 0; i < 100 && at.guests; i++)
+		ev_run(loop, EVRUN_ONCE);
+	assert_true(answer_to(late) == 0 && at.unseen == 1 && at.refused == 1);
+	look_answer(look_cookie, HELPER_R_OK, "/bin/yes"); /* too late */
+	look_full = true;
+	busy = come(getpid(), 1000, true);
+	assert_true(answer_to(busy) == 0 && at.unseen == 2);
+	look_full = false;
+	first = come(getpid(), 1000, true); /* and whose place another one needs */
+	for (unsigned i = 0; i < ATTACH_GUESTS_UID_MAX; i++)
+		(void)come(getpid(), 1000, false);
+	assert_true(answer_to(first) == 0 && at.unseen == 3 && at.attached == 0);
+	finish();
+}
+
+static void test_look_and_namespace(void **state)
+{
+	int fd;
+
+	(void)state;
+	begin_with("uid:7");
+	at.netns_all = true;
+	fd = come(getpid(), 1000, true);
+	netns_answer(look_cookie, HELPER_R_OK, true);
+	assert_int_equal(answer_to(fd), -1);
+	look_answer(look_cookie, HELPER_R_OK, "/bin/yes");
+	assert_int_equal(answer_to(fd), 1);
+	fd = come(getpid(), 7, true);
+	look_answer(look_cookie, HELPER_R_OK, "/bin/yes"); /* denied, whether the namespace is open or not */
+	assert_true(answer_to(fd) == 0 && at.denied == 1);
+	finish();
+}
+
+static void test_nobody_is_served_who_has_left(void **state)
+{
+	(void)state;
+	begin_with("uid:7");
+	close(come(getpid(), 1000, true));
+	end[--ends] = -1;
+	look_answer(look_cookie, HELPER_R_OK, "/bin/yes");
+	assert_true(at.left == 1 && at.attached == 0 && at.guests == 0 && !lane.families);
+	finish();
+}
+
+static void test_switched_off(void **state)
+{
+	(void)state;
+	begin_with("uid:7");
+	lane.off = true;
+	assert_int_equal(answer_to(come(getpid(), 1000, true)), 0);
+	assert_true(at.denied == 1 && looks == 0);
+	finish();
+	policy_free(&policy);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -292,6 +424,11 @@ int main(void)
 		cmocka_unit_test(test_namespace_is_opened_first),
 		cmocka_unit_test(test_namespace_is_not_waited_for_long),
 		cmocka_unit_test(test_guests_that_wait_are_bounded),
+		cmocka_unit_test(test_is_looked_at_first),
+		cmocka_unit_test(test_who_cannot_be_looked_at_is_let_go),
+		cmocka_unit_test(test_look_and_namespace),
+		cmocka_unit_test(test_nobody_is_served_who_has_left),
+		cmocka_unit_test(test_switched_off),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

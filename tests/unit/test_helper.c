@@ -407,6 +407,35 @@ static void test_other_network_namespace(void **state)
 	reap(pid);
 }
 
+/* The short question is answered with as little, the long one also says what is mapped. */
+static void test_brief_and_long_look(void **state)
+{
+	struct helper_pid p, none = {.pid = 4194303};
+	int fd = memfd_make("tlstap-look", 8192, F_SEAL_SHRINK | F_SEAL_GROW);
+	struct stat st;
+	pid_t pid;
+	void *m;
+
+	(void)state;
+	assert_int_equal(fstat(fd, &st), 0);
+	m = map(fd);
+	pid = child(nothing, NULL);
+	p = pid_only(pid);
+	helper_brief(&h, 1, &p);
+	assert_true(await(1)->result == HELPER_R_OK && await(1)->type == HELPER_PROC && await(1)->p.pid == pid);
+	assert_true(got_exe[0] == '/');
+	helper_look(&h, 2, &p);
+	assert_true(await(2)->result == HELPER_R_OK && await(2)->what & HELPER_WHOSE_ATTACHED && await(2)->ns_pid > 0);
+	helper_proc(&h, 3, &p);
+	assert_true(await(3)->result == HELPER_R_OK && await(3)->what == 0);
+	helper_brief(&h, 4, &none);
+	helper_look(&h, 5, &none);
+	assert_true(await(4)->result == HELPER_R_NO_PROCESS && await(5)->result == HELPER_R_NO_PROCESS);
+	assert_true(await(2)->id.inode == st.st_ino && await(3)->id.inode == 0);
+	reap(pid);
+	munmap(m, 8192);
+}
+
 /* Run as another user with the three capabilities, it still sees processes of a third one. */
 static void test_capabilities_suffice_without_root(void **state)
 {
@@ -513,6 +542,7 @@ int main(void)
 		T(test_adopt_takes_only_sealed_memfds_of_root),
 		T(test_proc_answers),
 		T(test_other_network_namespace),
+		T(test_brief_and_long_look),
 		T(test_capabilities_suffice_without_root),
 		T(test_ends_when_its_socket_closes),
 		T(test_death_of_the_helper_is_told),

@@ -295,9 +295,42 @@ static void test_elf_class(void **state)
 	rmdir(name);
 }
 
+static const char *cgroup_of(const char *line, bool unified)
+{
+	bool is;
+	const char *path = proc_parse_cgroup(line, &is);
+
+	assert_true(!path || is == unified);
+	return path ? path : "";
+}
+
+static void test_cgroup_lines(void **state)
+{
+	char path[256];
+	int proc = proc_open(getpid());
+
+	(void)state;
+	assert_string_equal(cgroup_of("0::/system.slice/a.service", true), "/system.slice/a.service");
+	assert_string_equal(cgroup_of("0::/", true), "/");
+	assert_string_equal(cgroup_of("1:name=systemd:/a:b/c d", false), "/a:b/c d");
+	assert_string_equal(cgroup_of("4:memory:/x", false), "");
+	assert_string_equal(cgroup_of("0::x", false), "");
+	assert_string_equal(cgroup_of("0:/x", false), "");
+	assert_string_equal(cgroup_of("0::", false), "");
+	assert_string_equal(cgroup_of("::/x", false), "");
+	assert_string_equal(cgroup_of("", false), "");
+	assert_true(proc >= 0);
+	if (proc_cgroup(proc, path, sizeof(path)) == 0) { /* else there are none here */
+		assert_true(path[0] == '/');
+		assert_int_equal(proc_cgroup(proc, path, 1), -ENAMETOOLONG);
+	}
+	close(proc);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_cgroup_lines),
 		cmocka_unit_test(test_start_time_behind_hostile_names),
 		cmocka_unit_test(test_maps_lines),
 		cmocka_unit_test(test_status_lines),
