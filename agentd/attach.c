@@ -165,7 +165,7 @@ static void grant(struct guest *g)
 	family_moved(f, g->pid);
 	a->attached++;
 	log_debug("attach", "process %d", (int)g->pid);
-	lane_wake(a->lane);
+	lane_soon(a->lane);
 }
 
 /* It has waited long enough. What we know nothing of is not tapped. */

@@ -42,6 +42,7 @@ static void set_timer(struct lane *l, uint64_t after_ns)
 	struct itimerspec t = {
 		.it_value = {.tv_sec = (time_t)(after_ns / 1000000000u), .tv_nsec = (long)(after_ns % 1000000000u)}};
 
+	l->due_ns = clock_ns(CLOCK_MONOTONIC) + after_ns;
 	(void)timerfd_settime(l->timer_fd, 0, &t, NULL);
 }
 
@@ -216,6 +217,13 @@ void lane_wake(struct lane *l)
 {
 	l->data_ns = clock_ns(CLOCK_MONOTONIC);
 	set_timer(l, 1000);
+}
+
+void lane_soon(struct lane *l)
+{
+	l->data_ns = clock_ns(CLOCK_MONOTONIC);
+	if (l->due_ns > l->data_ns + MS)
+		set_timer(l, MS);
 }
 
 /* FNV-1a of the socket's path. */

@@ -77,6 +77,7 @@ struct lane {
 	ev_io timer_io;
 	int timer_fd;
 	uint64_t data_ns; /* when data were last seen */
+	uint64_t due_ns;  /* when the next sweep is */
 	uint64_t sweeps;
 	ev_io helper_io;
 	bool scanning; /* the helper is looking through all processes: one such request at a time */
@@ -91,6 +92,9 @@ int lane_init(struct lane *l, struct ev_loop *loop, const struct conf *conf, str
 
 /* Sweep now, and often for a while: somebody attached, a connection ended. */
 void lane_wake(struct lane *l);
+
+/* Likewise, but not before a millisecond has passed: many attach at once, and a sweep looks at all of them. */
+void lane_soon(struct lane *l);
 
 /* Take what the helper has answered so far. */
 void lane_hear(struct lane *l);

@@ -484,8 +484,7 @@ def test_attaching_is_quick_and_many_may_come(agentd, net, scratch):
     assert given.count(1) >= 90 and waited[50] < 10000, (given, waited)
     waited, given = ask(200, 3)
     print("200 at once: given", given.count(1), "of 600; 99 %", waited[593])
-    attach = agent.status()["attach"]
-    assert attach["attached"] + attach["refused"] + attach["denied"] >= 700, attach
+    assert given.count(1) >= 20, "nobody gets in any more when many come"
     time.sleep(2)
     _, given = ask(1, 50)
     assert given.count(1) >= 45, agent.status()["attach"]
