@@ -247,11 +247,11 @@ static bool recall(struct tap *t)
 	return false;
 }
 
-/* The same for a socket that was gone before the kernel could be asked whose it is; the wire will have asked. One that is
- * there, but somebody else's, proves nothing. */
+/* The same for a socket that was gone before the kernel could be asked whose it is, alone or with its process: as it was
+ * seen, its user was asked for. One that is there, but somebody else's, proves nothing. */
 static bool recall_gone(struct tap *t)
 {
-	if (!t->stated || t->proof != PROOF_NOT || t->why_not != HELPER_R_GONE)
+	if (!t->stated || t->proof != PROOF_NOT || (t->why_not != HELPER_R_GONE && t->why_not != HELPER_R_NO_PROCESS))
 		return false;
 	t->e.netns = t->family->netns;
 	return recall(t);

@@ -16,16 +16,18 @@
 
 #define LAYERS_MAX 64u /* of one stack that are looked at */
 #define MSG_PEEK_NSPR 2
-#define SHUTDOWN_SEND 1 /* and 2: both ways */
+#define SHUTDOWN_SEND 1
+#define SHUTDOWN_BOTH 2
 
-/* The call that this thread is in, with a descriptor that has TLS. NSPR's functions call each other, and layers of
- * programs call them for the layer below: then what the innermost reports is what was said. */
+/* The call that this thread is in, with a descriptor that has TLS. Layers of programs call NSPR's functions for the layer
+ * below, and so do those that send a file or accept for their own descriptor: then what the innermost reports is what was
+ * said. A callback that speaks on the descriptor whose handshake it hears of is none of these. */
 struct around {
-	const void *handle; /* NULL: any */
-	const PRFileDesc *fd;
-	unsigned calls; /* within it, on that handle ... */
+	const void *handle;   /* NULL: any */
+	const PRFileDesc *fd; /* NULL: calls for the same descriptor count, too */
+	enum dir dir;
+	unsigned calls; /* such calls within it, on that handle ... */
 	size_t bytes;	/* ... and what they counted */
-	bool below;	/* one of them was for a layer below */
 };
 static __thread struct around around;
 
@@ -84,8 +86,8 @@ static void *real_at(const void *ra, const char *name, const void *fd, size_t me
 
 struct nspr_call {
 	struct call c;
-	PRFileDesc *layer; /* NULL: nothing to tap */
-	bool above;	   /* the caller names a layer above that one */
+	PRFileDesc *fd;
+	PRFileDesc *layer; /* its TLS layer; NULL: nothing to tap */
 	struct around outer;
 };
 
@@ -99,9 +101,9 @@ static __attribute__((noinline)) void begin(struct nspr_call *n, const struct tl
 {
 	int err = errno;
 
-	n->above = fd != n->layer;
+	n->fd = fd;
 	n->outer = around;
-	around = (struct around){.handle = n->layer->secret, .fd = fd};
+	around = (struct around){.handle = n->layer->secret, .fd = fd, .dir = dir};
 	asked = n->layer;
 	tap_socket(lib, n->layer->secret);
 	tap_begin(&n->c, (struct site){.lib = lib}, n->layer->secret, dir);
@@ -137,9 +139,9 @@ static size_t share(struct nspr_call *n, const struct around *in, size_t bytes, 
 	*ret_flags = 0;
 	if (!n->c.handle || !bytes)
 		return 0;
-	if (n->above && in->below && n->c.slot)
+	if (in->calls && n->c.slot)
 		atomic_fetch_or_explicit(&n->c.slot->state, SHM_SLOT_BELOW, memory_order_relaxed);
-	if (in->calls || (n->above && has(n, SHM_SLOT_BELOW)))
+	if (in->calls || (n->fd != n->layer && has(n, SHM_SLOT_BELOW)))
 		return 0;
 	if (told || nss_facts.ready(n->c.lib, n->c.handle))
 		return bytes;
@@ -160,11 +162,10 @@ static struct around out(struct nspr_call *n)
 
 static void count(const struct nspr_call *n, const struct around *in, size_t bytes)
 {
-	if (around.handle && around.handle != n->c.handle)
+	if ((around.handle && around.handle != n->layer->secret) || around.dir != in->dir || around.fd == n->fd)
 		return;
 	around.calls++;
 	around.bytes += in->bytes + bytes;
-	around.below |= in->below || around.fd != in->fd;
 }
 
 /* The call is over and reported @num; its bytes are in these pieces, one after the other. */
@@ -282,6 +283,7 @@ int PR_TransmitFile(PRFileDesc *fd, PRFileDesc *file, const void *head, int num,
 
 	if (!enter(&n, fd, DIR_TX))
 		return real ? real(fd, file, head, num, flags, timeout) : -1;
+	around.fd = NULL;
 	ret = real ? real(fd, file, head, num, flags, timeout) : -1;
 	done_file(&n, ret);
 	return ret;
@@ -295,6 +297,7 @@ int PR_SendFile(PRFileDesc *fd, void *data, int flags, unsigned timeout)
 
 	if (!enter(&n, fd, DIR_TX))
 		return real ? real(fd, data, flags, timeout) : -1;
+	around.fd = NULL;
 	ret = real ? real(fd, data, flags, timeout) : -1;
 	done_file(&n, ret);
 	return ret;
@@ -331,7 +334,7 @@ int PR_AcceptRead(PRFileDesc *listener, PRFileDesc **ret, void **addr, void *buf
 	struct nspr_call n;
 	int got;
 
-	around = (struct around){.handle = NULL};
+	around = (struct around){.dir = DIR_RX};
 	got = real ? real(listener, ret, addr, buf, num, timeout) : -1;
 	in = around;
 	around = outer;
@@ -347,10 +350,10 @@ int PR_Shutdown(PRFileDesc *fd, int how)
 {
 	__typeof(&PR_Shutdown) real = REAL_AT(PR_Shutdown, fd);
 	const struct tls_lib *lib;
-	PRFileDesc *layer = how >= SHUTDOWN_SEND ? tls_layer(fd, &lib) : NULL;
+	PRFileDesc *layer = how == SHUTDOWN_SEND || how == SHUTDOWN_BOTH ? tls_layer(fd, &lib) : NULL;
 	int ret = real ? real(fd, how) : -1, err = errno;
 
-	if (layer) {
+	if (layer && ret == 0) {
 		asked = layer;
 		tap_close(lib, layer->secret, false);
 		errno = err;

@@ -10,7 +10,7 @@ import web
 from proc import Daemon, environment, run
 from services import Apache
 from stage import Stage
-from test_snippets import POOL, PORT
+from test_snippets import POOL, PORT, Pair, snippet
 
 BOTH = [("server",), ("client",), ("server", "client")]
 
@@ -116,3 +116,52 @@ def test_curl(http, agentd, net, scratch, started):
                keys=True)
     truth = s.check(3)
     assert all(sides[0].startswith(b"GET /file0" if http == "1" else b"PRI * HTTP/2.0") for sides in truth.values())
+
+
+# What becomes of its bytes; a TLS layer that is told to do nothing says nothing.
+CALLS = ["read", "recv", "writev", "file", "nonblock", "accept", "acceptread", "top", "through", "below", "push", "half",
+         "callback", "silly", "insecure", "plain"]
+UNSEEN = ("insecure", "plain")
+
+
+@pytest.mark.skipif(not os.path.exists(snippet("nss_calls")), reason="built without libnss3-dev")
+@pytest.mark.parametrize("tapped", BOTH, ids="+".join)
+@pytest.mark.parametrize("version", ["1.3", "1.2"])
+@pytest.mark.parametrize("mode", CALLS)
+def test_calls(mode, version, tapped, agentd, net, scratch, monkeypatch):  # pylint: disable=too-many-arguments
+    monkeypatch.setenv("SNIP_TLS", version)
+    monkeypatch.setenv("SNIP_NSS", database(scratch))
+    path = os.path.join(scratch, "forged.pcapng")
+    agent = agentd("-I", "any", "-D", "-w", path, "--pool-size", POOL)
+    plain = Pair("nss_calls", [mode], net, os.path.join(scratch, "plain"), (), agent)
+    assert plain.outcome["client"][0] == 0 and plain.outcome["server"][0] == 0, plain.outcome
+    assert b"wrong" not in plain.outcome["client"][1] + plain.outcome["server"][1]
+    pair = Pair("nss_calls", [mode], net, os.path.join(scratch, "tapped"), tapped, agent)
+    assert pair.outcome == plain.outcome
+    counters = agent.check_balance()
+    agent.stop()
+    flows = capture.flows(path)
+    if mode in UNSEEN:
+        assert counters["reported"] == 0 and not flows
+        return
+    (said, times), = pair.streams(tapped[0]).items()
+    assert counters["reported"] == sum(map(len, said)) * len(tapped) and counters["sendfile"] == 0, counters
+    assert times == 1 and [(f.stream(0), f.stream(1)) for f in flows.values()] == [said], counters
+
+
+@pytest.mark.parametrize("tapped", BOTH, ids="+".join)
+def test_early_data(tapped, agentd, selfserv, net, scratch):
+    """The first connection brings the ticket, the second early data."""
+    path = os.path.join(scratch, "forged.pcapng")
+    agent = agentd("-I", "any", "-D", "-w", path, "--pool-size", POOL)
+    env = {role: agent.env() if role in tapped else environment() for role in ("server", "client")}
+    server = selfserv("-V", "tls1.3:tls1.3", "-u", "-Z", env=env["server"])
+    said = b"GET /early HTTP/1.0\r\n\r\n"
+    got = tstclnt(net, scratch, said, "-V", "tls1.3:tls1.3", "-u", "-Z", "-L", "2", env=env["client"])
+    counters = agent.check_balance()
+    server.kill()
+    agent.stop()
+    flows = [(f.stream(0), f.stream(1)) for f in capture.flows(path).values()]
+    assert len(flows) == 2 and {f[0] for f in flows} == {said} and b"".join(f[1] for f in flows) == got, (got, flows, counters)
+    assert counters["early_rejected"] in (0, len(said) if "client" in tapped else 0), counters
+    assert counters["reported"] == (2 * len(said) + len(got)) * len(tapped) + counters["early_rejected"], counters
