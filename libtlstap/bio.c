@@ -58,14 +58,14 @@ static __attribute__((noinline)) void begin(struct bio_call *b, BIO *bio, enum d
 	ssl = ssl_of(lib, bio);
 	b->tapped = ssl != NULL;
 	if (ssl) /* a call by libcrypto is one of the library, too */
-		tap_enter(&b->c, ssl, dir, resolve_inside(ra) ? (const void *)lib->lo : ra, name);
+		tap_begin(&b->c, (struct site){.lib = lib, .internal = resolve_inside(ra)}, ssl, dir);
 	else if (lib && lib->facts == &crypto_facts && atomic_load_explicit(&usual, memory_order_relaxed) != lib)
 		atomic_store_explicit(&usual, lib, memory_order_release);
 }
 
 static void end(struct bio_call *b, const void *buf, size_t n, size_t max)
 {
-	if (b->tapped) /* the application's callback may have changed the number */
+	if (b->tapped) /* a callback may have changed it, and of 0 bytes it is left undefined */
 		tap_leave(&b->c, buf, n <= max ? n : 0, 0);
 }
 

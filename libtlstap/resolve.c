@@ -413,10 +413,12 @@ const struct tls_lib *resolve_at(const void *p, const struct tls_facts *kind)
 
 bool resolve_inside(const void *ra)
 {
+	uintptr_t p = (uintptr_t)ra;
+
 	for (uint32_t i = 0; i < LIBS && atomic_load_explicit(&libs_ready[i], memory_order_acquire); i++)
-		if (inside(&libs[i], (uintptr_t)ra))
+		if (inside(&libs[i], p))
 			return true;
-	return false;
+	return p >= self_lo && p < self_hi;
 }
 
 /* The library whose BIO functions @bio wants. Its method is the 2nd word since OpenSSL 3.0, else the 1st. */

@@ -37,7 +37,7 @@ struct site resolve_bio(const void *ra, const char *name, const void *bio);
 /* The library of that kind that @p points into, of those met. */
 const struct tls_lib *resolve_at(const void *p, const struct tls_facts *kind);
 
-/* Is @ra inside a library that was met? */
+/* Is @ra inside a library that was met, or libtlstap? */
 bool resolve_inside(const void *ra);
 
 /* The library that made @handle, of those met; NULL: it is none of theirs. */
