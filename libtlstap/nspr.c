@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* nspr.c - wrappers of NSPR's functions, for descriptors with a TLS layer of NSS; what that layer says of itself.
  *
- * A descriptor is a stack of layers, and NSPR's functions only call the method of the one that they are given. TLS is the
- * layer whose methods lie in NSS's libssl3; who has none goes through unseen. The handle of a connection is that layer's
- * secret, which stays what it is when the program pushes a layer on top, as the layer's address does not. */
+ * A descriptor is a stack of layers, and NSPR's functions only call the method of the one that they are given. TLS is
+ * the layer whose methods lie in NSS's libssl3; who has none goes through unseen. The handle of a connection is that
+ * layer's secret, which stays what it is when the program pushes a layer on top, as the layer's address does not. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdatomic.h>
@@ -19,9 +19,9 @@
 #define SHUTDOWN_SEND 1
 #define SHUTDOWN_BOTH 2
 
-/* The call that this thread is in, with a descriptor that has TLS. Layers of programs call NSPR's functions for the layer
- * below, and so do those that send a file or accept for their own descriptor: then what the innermost reports is what was
- * said. A callback that speaks on the descriptor whose handshake it hears of is none of these. */
+/* The call that this thread is in, with a descriptor that has TLS. Layers of programs call NSPR's functions for the
+ * layer below, and so do those that send a file or accept for their own descriptor: then what the innermost reports is
+ * what was said. A callback that speaks on the descriptor whose handshake it hears of is none of these. */
 struct around {
 	const void *handle;   /* NULL: any */
 	const PRFileDesc *fd; /* NULL: calls for the same descriptor count, too */
@@ -81,6 +81,9 @@ static void *real_at(const void *ra, const char *name, const void *fd, size_t me
 	return f;
 }
 #define REAL_AT(name, fd) ((__typeof(&(name)))real_at(HERE, #name, fd, offsetof(struct tls_lib, name)))
+
+/* The one that call @n, which may have TLS, is to reach. */
+#define REAL_OF(name, n, fd) ((n).layer && (n).c.lib->name ? (n).c.lib->name : REAL_AT(name, fd))
 
 /* --- calls ----------------------------------------------------------------------------------------- */
 
@@ -197,66 +200,62 @@ static void done_one(struct nspr_call *n, const void *buf, int num)
 
 int PR_Read(PRFileDesc *fd, void *buf, int num)
 {
-	__typeof(&PR_Read) real = REAL_AT(PR_Read, fd);
 	struct nspr_call n;
-	int ret;
+	bool ours = enter(&n, fd, DIR_RX);
+	__typeof(&PR_Read) real = REAL_OF(PR_Read, n, fd);
+	int ret = real ? real(fd, buf, num) : -1;
 
-	if (!enter(&n, fd, DIR_RX))
-		return real ? real(fd, buf, num) : -1;
-	ret = real ? real(fd, buf, num) : -1;
-	done_one(&n, buf, ret);
+	if (ours)
+		done_one(&n, buf, ret);
 	return ret;
 }
 
 int PR_Write(PRFileDesc *fd, const void *buf, int num)
 {
-	__typeof(&PR_Write) real = REAL_AT(PR_Write, fd);
 	struct nspr_call n;
-	int ret;
+	bool ours = enter(&n, fd, DIR_TX);
+	__typeof(&PR_Write) real = REAL_OF(PR_Write, n, fd);
+	int ret = real ? real(fd, buf, num) : -1;
 
-	if (!enter(&n, fd, DIR_TX))
-		return real ? real(fd, buf, num) : -1;
-	ret = real ? real(fd, buf, num) : -1;
-	done_one(&n, buf, ret);
+	if (ours)
+		done_one(&n, buf, ret);
 	return ret;
 }
 
+/* What is only looked at will be read. */
 int PR_Recv(PRFileDesc *fd, void *buf, int num, int flags, unsigned timeout)
 {
-	__typeof(&PR_Recv) real = REAL_AT(PR_Recv, fd);
 	struct nspr_call n;
-	int ret;
+	bool ours = !(flags & MSG_PEEK_NSPR) && enter(&n, fd, DIR_RX);
+	__typeof(&PR_Recv) real = ours ? REAL_OF(PR_Recv, n, fd) : REAL_AT(PR_Recv, fd);
+	int ret = real ? real(fd, buf, num, flags, timeout) : -1;
 
-	if ((flags & MSG_PEEK_NSPR) || !enter(&n, fd, DIR_RX)) /* what is only looked at is read later */
-		return real ? real(fd, buf, num, flags, timeout) : -1;
-	ret = real ? real(fd, buf, num, flags, timeout) : -1;
-	done_one(&n, buf, ret);
+	if (ours)
+		done_one(&n, buf, ret);
 	return ret;
 }
 
 int PR_Send(PRFileDesc *fd, const void *buf, int num, int flags, unsigned timeout)
 {
-	__typeof(&PR_Send) real = REAL_AT(PR_Send, fd);
 	struct nspr_call n;
-	int ret;
+	bool ours = enter(&n, fd, DIR_TX);
+	__typeof(&PR_Send) real = REAL_OF(PR_Send, n, fd);
+	int ret = real ? real(fd, buf, num, flags, timeout) : -1;
 
-	if (!enter(&n, fd, DIR_TX))
-		return real ? real(fd, buf, num, flags, timeout) : -1;
-	ret = real ? real(fd, buf, num, flags, timeout) : -1;
-	done_one(&n, buf, ret);
+	if (ours)
+		done_one(&n, buf, ret);
 	return ret;
 }
 
 int PR_Writev(PRFileDesc *fd, const struct nspr_vec *vec, int num, unsigned timeout)
 {
-	__typeof(&PR_Writev) real = REAL_AT(PR_Writev, fd);
 	struct nspr_call n;
-	int ret;
+	bool ours = enter(&n, fd, DIR_TX);
+	__typeof(&PR_Writev) real = REAL_OF(PR_Writev, n, fd);
+	int ret = real ? real(fd, vec, num, timeout) : -1;
 
-	if (!enter(&n, fd, DIR_TX))
-		return real ? real(fd, vec, num, timeout) : -1;
-	ret = real ? real(fd, vec, num, timeout) : -1;
-	done(&n, vec, num, ret);
+	if (ours)
+		done(&n, vec, num, ret);
 	return ret;
 }
 
@@ -277,29 +276,31 @@ static void done_file(struct nspr_call *n, int num)
 
 int PR_TransmitFile(PRFileDesc *fd, PRFileDesc *file, const void *head, int num, int flags, unsigned timeout)
 {
-	__typeof(&PR_TransmitFile) real = REAL_AT(PR_TransmitFile, fd);
 	struct nspr_call n;
+	bool ours = enter(&n, fd, DIR_TX);
+	__typeof(&PR_TransmitFile) real = REAL_OF(PR_TransmitFile, n, fd);
 	int ret;
 
-	if (!enter(&n, fd, DIR_TX))
-		return real ? real(fd, file, head, num, flags, timeout) : -1;
-	around.fd = NULL;
+	if (ours)
+		around.fd = NULL;
 	ret = real ? real(fd, file, head, num, flags, timeout) : -1;
-	done_file(&n, ret);
+	if (ours)
+		done_file(&n, ret);
 	return ret;
 }
 
 int PR_SendFile(PRFileDesc *fd, void *data, int flags, unsigned timeout)
 {
-	__typeof(&PR_SendFile) real = REAL_AT(PR_SendFile, fd);
 	struct nspr_call n;
+	bool ours = enter(&n, fd, DIR_TX);
+	__typeof(&PR_SendFile) real = REAL_OF(PR_SendFile, n, fd);
 	int ret;
 
-	if (!enter(&n, fd, DIR_TX))
-		return real ? real(fd, data, flags, timeout) : -1;
-	around.fd = NULL;
+	if (ours)
+		around.fd = NULL;
 	ret = real ? real(fd, data, flags, timeout) : -1;
-	done_file(&n, ret);
+	if (ours)
+		done_file(&n, ret);
 	return ret;
 }
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""curl_nss.py VERSION URL... - fetch these one after the other with the libcurl that stands on NSS; print the bodies. VERSION:
-1 or 2, of HTTP. With - as VERSION it only says whether that libcurl can be had."""
+"""curl_nss.py VERSION URL... - fetch these one after the other with the libcurl that stands on NSS; print the bodies.
+VERSION: 1 or 2, of HTTP. With - as VERSION it only says whether that libcurl can be had."""
 import ctypes
 import sys
 

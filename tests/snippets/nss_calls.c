@@ -6,7 +6,8 @@
  *      how the connection comes about: accept (by NSS), acceptread, insecure (a TLS layer that is told to do nothing);
  *      what else is on the stack: top (a layer of its own, that uses NSPR's), through (one that uses none), below, push
  *      (in mid-life); or
- *      half (one side is silent early), callback (which says a word while the first call is under way), plain (files and sockets without TLS), silly (arguments that make no sense) */
+ *      half (one side is silent early), callback (which says a word while the first call is under way), plain (files
+ *      and sockets without TLS), silly (arguments that make no sense) */
 #include <dirent.h>
 #include <stdbool.h>
 #include <stdint.h>

@@ -74,11 +74,12 @@ def test_page(http2, stage, scratch):  # pylint: disable=redefined-outer-name
     home = os.path.join(scratch, "home")
     folder = profile(os.path.join(home, "profile"), site.authority, http2)
     shot = os.path.join(scratch, "shot.png")
-    stage.client(True, HOME=home)(["firefox-esr", "--headless", "--no-remote", "--profile", folder, "--screenshot", shot,
-                                   f"https://{network.CLIENT4}/page.html"])
+    stage.client(True, HOME=home)(["firefox-esr", "--headless", "--no-remote", "--profile", folder,
+                                   "--screenshot", shot, f"https://{network.CLIENT4}/page.html"])
     assert os.path.getsize(shot) > 1000
     truth = stage.check(1)
-    assert any(sides[0].startswith(b"PRI * HTTP/2.0" if http2 else b"GET /page.html HTTP/1.1") for sides in truth.values())
+    first = b"PRI * HTTP/2.0" if http2 else b"GET /page.html HTTP/1.1"
+    assert any(sides[0].startswith(first) for sides in truth.values())
     answers = b"".join(sides[1] for sides in truth.values())
     assert PAGE in answers
     assert len(answers) > sum(map(len, IMAGES.values())) if http2 else all(i in answers for i in IMAGES.values())

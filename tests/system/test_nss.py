@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """NSS: real programs and all calls of NSPR, byte-identical and under the true addresses, though it tells no random."""
+import itertools
 import os
 import shutil
 
@@ -33,10 +34,29 @@ def database(folder):
     return "sql:" + path
 
 
-def only_flow(path, port=PORT):
-    (key, flow), = capture.flows(path).items()
-    assert key[1][1] == port + 4, key
-    return flow
+def until_tapped(agent, n, attempt):
+    """attempt(i) runs @n programs with the tap and returns [(client's bytes, server's bytes)] of their connections. On
+    a busy machine one may not get to attach in time: then again. Returns what was said by programs that were tapped."""
+    seen, before = [], 0
+    for i in range(8):
+        said = attempt(i)
+        counters = agent.check_balance()
+        size = sum(map(len, itertools.chain(*said)))
+        reported = counters["reported"] - counters["early_rejected"]
+        tapped, odd = divmod(reported - before, size)
+        assert odd == 0 and tapped <= n and counters["sendfile"] == 0, (size, before, counters)
+        seen += said if tapped else []
+        if tapped == n:
+            return sorted(seen)
+        before = reported
+    raise AssertionError(f"not tapped in 8 attempts: {agent.status()}")
+
+
+def forged(path):
+    """The same of what was forged."""
+    flows = capture.flows(path)
+    assert all(key[1][1] == PORT + 4 for key in flows), flows.keys()
+    return sorted((f.stream(0), f.stream(1)) for f in flows.values())
 
 
 def tstclnt(net, scratch, said, *args, env=None):
@@ -58,8 +78,8 @@ def selfserv(net, scratch, started):
     db = database(scratch)
 
     def start(*args, env=None):
-        server = Daemon(["selfserv", "-d", db, "-n", "server", "-p", PORT, *args], os.path.join(scratch, "selfserv.log"),
-                        net.server, env=env)
+        server = Daemon(["selfserv", "-d", db, "-n", "server", "-p", PORT, *args],
+                        os.path.join(scratch, "selfserv.log"), net.server, env=env)
         started.append(server)
         server.wait_for(lambda: listening(net))
         return server
@@ -74,12 +94,14 @@ def test_tstclnt_and_nginx(version, size, agentd, nginx, net, scratch):
     body = web.pattern(size)
     nginx(port=PORT).put("body", body)
     said = b"GET /body HTTP/1.0\r\n\r\n"
-    got = tstclnt(net, scratch, said, "-V", f"{version}:{version}", env=agent.env())
-    assert got.endswith(body)
-    counters = agent.check_balance()
+
+    def attempt(_):
+        got = tstclnt(net, scratch, said, "-V", f"{version}:{version}", env=agent.env())
+        assert got.endswith(body)
+        return [(said, got)]
+    truth = until_tapped(agent, 1, attempt)
     agent.stop()
-    flow = only_flow(path)
-    assert flow.stream(0) == said and flow.stream(1) == got, counters
+    assert forged(path) == truth
 
 
 @pytest.mark.parametrize("tapped", BOTH, ids="+".join)
@@ -92,15 +114,17 @@ def test_tstclnt_and_selfserv(version, tapped, agentd, selfserv, net, scratch):
     body = web.pattern(200000)
     with open(os.path.join(scratch, "body"), "wb") as f:
         f.write(body)
-    server = selfserv("-V", f"{version}:{version}", env=env["server"])
     said = f"GET /body{scratch}/body HTTP/1.0\r\n\r\n".encode()
-    got = tstclnt(net, scratch, said, "-V", f"{version}:{version}", env=env["client"])
-    assert got
-    counters = agent.check_balance()
-    server.kill()
+
+    def attempt(_):
+        server = selfserv("-V", f"{version}:{version}", env=env["server"])
+        got = tstclnt(net, scratch, said, "-V", f"{version}:{version}", env=env["client"])
+        server.kill()
+        assert got
+        return [(said, got)]
+    truth = until_tapped(agent, len(tapped), attempt)
     agent.stop()
-    flow = only_flow(path)
-    assert flow.stream(0) == said and flow.stream(1) == got, counters
+    assert forged(path) == truth
 
 
 @pytest.mark.skipif(NO_CURL, reason="no libcurl3-nss")
@@ -119,8 +143,8 @@ def test_curl(http, agentd, net, scratch, started):
 
 
 # What becomes of its bytes; a TLS layer that is told to do nothing says nothing.
-CALLS = ["read", "recv", "writev", "file", "nonblock", "accept", "acceptread", "top", "through", "below", "push", "half",
-         "callback", "silly", "insecure", "plain"]
+CALLS = ["read", "recv", "writev", "file", "nonblock", "accept", "acceptread", "top", "through", "below", "push",
+         "half", "callback", "silly", "insecure", "plain"]
 UNSEEN = ("insecure", "plain")
 
 
@@ -136,17 +160,17 @@ def test_calls(mode, version, tapped, agentd, net, scratch, monkeypatch):  # pyl
     plain = Pair("nss_calls", [mode], net, os.path.join(scratch, "plain"), (), agent)
     assert plain.outcome["client"][0] == 0 and plain.outcome["server"][0] == 0, plain.outcome
     assert b"wrong" not in plain.outcome["client"][1] + plain.outcome["server"][1]
-    pair = Pair("nss_calls", [mode], net, os.path.join(scratch, "tapped"), tapped, agent)
-    assert pair.outcome == plain.outcome
-    counters = agent.check_balance()
-    agent.stop()
-    flows = capture.flows(path)
+
+    def attempt(i):
+        pair = Pair("nss_calls", [mode], net, os.path.join(scratch, f"tapped{i}"), tapped, agent)
+        assert pair.outcome == plain.outcome
+        return list(pair.streams(tapped[0]))
     if mode in UNSEEN:
-        assert counters["reported"] == 0 and not flows
-        return
-    (said, times), = pair.streams(tapped[0]).items()
-    assert counters["reported"] == sum(map(len, said)) * len(tapped) and counters["sendfile"] == 0, counters
-    assert times == 1 and [(f.stream(0), f.stream(1)) for f in flows.values()] == [said], counters
+        attempt(0)
+        assert agent.check_balance()["reported"] == 0
+    truth = [] if mode in UNSEEN else until_tapped(agent, len(tapped), attempt)
+    agent.stop()
+    assert forged(path) == truth
 
 
 @pytest.mark.parametrize("tapped", BOTH, ids="+".join)
@@ -155,13 +179,14 @@ def test_early_data(tapped, agentd, selfserv, net, scratch):
     path = os.path.join(scratch, "forged.pcapng")
     agent = agentd("-I", "any", "-D", "-w", path, "--pool-size", POOL)
     env = {role: agent.env() if role in tapped else environment() for role in ("server", "client")}
-    server = selfserv("-V", "tls1.3:tls1.3", "-u", "-Z", env=env["server"])
     said = b"GET /early HTTP/1.0\r\n\r\n"
-    got = tstclnt(net, scratch, said, "-V", "tls1.3:tls1.3", "-u", "-Z", "-L", "2", env=env["client"])
-    counters = agent.check_balance()
-    server.kill()
+
+    def attempt(_):
+        server = selfserv("-V", "tls1.3:tls1.3", "-u", "-Z", env=env["server"])
+        got = tstclnt(net, scratch, said, "-V", "tls1.3:tls1.3", "-u", "-Z", "-L", "2", env=env["client"])
+        server.kill()
+        assert len(got) % 2 == 0
+        return [(said, got[:len(got) // 2]), (said, got[len(got) // 2:])]
+    truth = until_tapped(agent, len(tapped), attempt)
     agent.stop()
-    flows = [(f.stream(0), f.stream(1)) for f in capture.flows(path).values()]
-    assert len(flows) == 2 and {f[0] for f in flows} == {said} and b"".join(f[1] for f in flows) == got, (got, flows, counters)
-    assert counters["early_rejected"] in (0, len(said) if "client" in tapped else 0), counters
-    assert counters["reported"] == (2 * len(said) + len(got)) * len(tapped) + counters["early_rejected"], counters
+    assert forged(path) == truth
