@@ -230,12 +230,13 @@ static bool has_random(const struct tap *t)
 static bool recall(struct tap *t)
 {
 	struct lane *l = t->family->lane;
+	uint64_t netns = t->e.netns ? t->e.netns : t->family->netns;
 	struct tuple mine;
 
 	wire_read(l->wire);
 	for (unsigned i = 0; i < 2; i++) {
 		tuple_of(t, &t->e, &mine);
-		if (wire_random(l->wire, &mine, t->e.netns, t->open.client_random)) {
+		if (wire_random(l->wire, &mine, netns, t->open.client_random)) {
 			t->open.flags &= (uint16_t)~REC_OPEN_SERVER;
 			t->open.flags |= t->server ? REC_OPEN_SERVER : 0;
 			memcpy(&t->random8, t->open.client_random, 8);
@@ -251,10 +252,8 @@ static bool recall(struct tap *t)
  * seen, its user was asked for. One that is there, but somebody else's, proves nothing. */
 static bool recall_gone(struct tap *t)
 {
-	if (!t->stated || t->proof != PROOF_NOT || (t->why_not != HELPER_R_GONE && t->why_not != HELPER_R_NO_PROCESS))
-		return false;
-	t->e.netns = t->family->netns;
-	return recall(t);
+	return t->stated && t->proof == PROOF_NOT &&
+	       (t->why_not == HELPER_R_GONE || t->why_not == HELPER_R_NO_PROCESS) && recall(t);
 }
 
 /* Who showed the randoms of @t? If nobody did, there may be hellos that are not read yet. */

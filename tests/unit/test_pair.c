@@ -367,6 +367,115 @@ static void test_renegotiation_without_addresses(void **state)
 	}
 }
 
+/* OPEN of a library that tells no random, and perhaps not whose end it has. */
+static struct app silent(uint64_t id, bool server, bool says_so)
+{
+	struct app a = app_new(id, server);
+	struct letter l = open_of(&a, 0);
+	struct rec_open o;
+
+	memcpy(&o, l.data, sizeof(o));
+	memset(o.client_random, 0, sizeof(o.client_random));
+	if (!says_so)
+		o.flags &= (uint16_t)~REC_OPEN_SERVER;
+	memcpy(l.data, &o, sizeof(o));
+	now(l);
+	return a;
+}
+
+static void test_the_wire_tells_a_sockets_random(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct tuple t = ends(1, 1029, 2, 443);
+		struct app a;
+
+		begin_wire();
+		shown(4, t, 77, 2, SIDE_CLIENT, HELLOS_LOCAL, MINE);				/* elsewhere */
+		shown(3, ends(1, 1030, 2, 443), OWN_NETNS, 2, SIDE_CLIENT, HELLOS_LOCAL, MINE); /* of others */
+		shown(0, t, OWN_NETNS, 2, SIDE_CLIENT, HELLOS_LOCAL, MINE);
+		pass(1);
+		shown(5, t, OWN_NETNS, 2, SIDE_CLIENT, HELLOS_LOCAL, MINE);
+		a = silent(5, i & 1, i & 2);
+		talk(&a);
+		assert_true(is_shown_as(&a, t, 447));
+		assert_int_equal(forged(5), 1500);
+		assert_int_equal(lane.by[EVIDENCE_SOCKET], 1);
+		app_free(&a);
+		end_wire();
+	}
+}
+
+/* A handshake that was not seen: the socket alone says enough, and both ends meet. */
+static void test_a_socket_without_any_random(void **state)
+{
+	struct app a, b;
+
+	(void)state;
+	begin_wire();
+	a = silent(0, false, true);
+	b = silent(0, true, true);
+	talk(&a);
+	assert_true(conn_of(&a) && conn_of(&a) == conn_of(&b));
+	assert_int_equal(forged(0), 1500);
+	app_free(&b);
+	app_free(&a);
+	turns(5);
+	/* the same ports at once again are another connection */
+	a = silent(0, false, true);
+	turns(5);
+	assert_true(conn_of(&a) && conn_of(&a)->off[0] == 0);
+	assert_int_equal(lane.conns_total, 2);
+	app_free(&a);
+	end_wire();
+}
+
+/* Closed before anybody could look: the wire had looked. But what is somebody else's socket is proven by nothing. */
+static void test_gone_without_any_random(void **state)
+{
+	static const struct {
+		enum helper_result verdict;
+		uint32_t uid;
+		bool forged;
+	} c[] = {{HELPER_R_GONE, MINE, true},	     {HELPER_R_NO_PROCESS, MINE, true},
+		 {HELPER_R_GONE, THEIRS, false},     {HELPER_R_NO_PROCESS, THEIRS, false},
+		 {HELPER_R_FOREIGN, MINE, false},    {HELPER_R_ERROR, MINE, false},
+		 {HELPER_R_OTHER_NETNS, MINE, false}};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(c) / sizeof(c[0]); i++) {
+		struct app a;
+
+		begin_wire();
+		verdict_is = c[i].verdict;
+		shown(5, ends(1, 1029, 2, 443), OWN_NETNS, 2, SIDE_CLIENT, HELLOS_LOCAL, c[i].uid);
+		a = silent(5, false, true);
+		talk(&a);
+		pass(500);
+		pass(500);
+		assert_int_equal(forged(5), c[i].forged ? 1500 : 0);
+		assert_int_equal(lane.sum.unverified, c[i].forged ? 0 : 1500);
+		app_free(&a);
+		end_wire();
+	}
+}
+
+/* Neither socket nor random: reported by name at once, and a random of zeroes on the wire leads nowhere. */
+static void test_nothing_to_pair_by(void **state)
+{
+	struct app a;
+
+	(void)state;
+	begin_wire();
+	shown(0, ends(1, 5005, 2, 443), OWN_NETNS, 2, SIDE_CLIENT, HELLOS_LOCAL, MINE);
+	a = hidden(0, false, 0x0304);
+	talk(&a);
+	pass(100);
+	assert_true(!conn_of(&a) && lane.sum.unpaired == 1500 && lane.unpaired_n == 1);
+	app_free(&a);
+	end_wire();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -382,6 +491,10 @@ int main(void)
 		cmocka_unit_test(test_closed_but_seen_with_its_user),
 		cmocka_unit_test(test_session_inside_a_session),
 		cmocka_unit_test(test_renegotiation_without_addresses),
+		cmocka_unit_test(test_the_wire_tells_a_sockets_random),
+		cmocka_unit_test(test_a_socket_without_any_random),
+		cmocka_unit_test(test_gone_without_any_random),
+		cmocka_unit_test(test_nothing_to_pair_by),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
