@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* permit.h - what the rules mean for processes that have a mapping: off, on again, and which connections count then.
  *
- * A mapping is off while all its living processes are denied, or all taps are switched off (lane.off): its processes then
- * pass through, from their next call on. What they had reported before is read and forged; then their connections
- * end, and their slots are free. On again, a connection counts only if its handshake was seen after that: of an older one
- * bytes are missing that nobody reported, so what else it says is counted as denied. Of one whose handshake the wire does
- * not show, nobody can tell: denied too.
+ * A mapping is off while all its living processes are denied, or all taps are switched off (lane.off): its processes
+ * then pass through, from their next call on. What they had reported before is read and forged; then their connections
+ * end, and their slots are free. On again, a connection counts only if its handshake was seen after that: of an older
+ * one bytes are missing that nobody reported, so what else it says is counted as denied. Of one whose handshake the
+ * wire does not show, nobody can tell: denied too.
  *
  * A forked child may be denied where its parent is not, by its user or control group. It goes on to write into the
  * family's mapping, but its connections are refused; and as long as there are such rules, no connection is shown before

@@ -3,12 +3,12 @@
  *
  * attach.c asks before it hands out a mapping, family.c again when the rules have changed or a child was met.
  * The order: the built-in list, then --deny, then --allow (if there is any such rule, only what one of them matches is
- * tapped). Deny always wins, and nothing overrides the built-in list. What is not known of a process, and would be needed to
- * decide, counts against tapping it.
+ * tapped). Deny always wins, and nothing overrides the built-in list. What is not known of a process, and would be
+ * needed to decide, counts against tapping it.
  *
  * A rule is one of
  *   exe:GLOB     the path of its program, as /proc/PID/exe has it (in a container: as the container sees it). '*' also
- *                matches '/'. Without a wildcard, symbolic links are followed: exe:/usr/bin/python3 is what it points to
+ *                matches '/'. Without a wildcard, symbolic links are followed: exe:/usr/bin/python3
  *   uid:N, user:NAME   its real user
  *   unit:GLOB    a component of its control group's path: unit:nginx.service
  *   cgroup:GLOB  that path as a whole: cgroup:/user.slice/ and what follows
@@ -57,8 +57,8 @@ struct policy_answer {
 	char why[POLICY_RULE_MAX + 64]; /* ends the sentence "it is (not) tapped: ..." */
 };
 
-/* Make @p of the three lists of rules. Returns 0, -EINVAL or -E2BIG with one line in @err; @p is then as it was. What it
- * held before is freed on success: zeroed at first. */
+/* Make @p of the three lists of rules. Returns 0, -EINVAL or -E2BIG with one line in @err; @p is then as it was. What
+ * it held before is freed on success: zeroed at first. */
 int policy_load(struct policy *p, const struct opt_list list[static POLICY_LISTS], char err[static POLICY_ERR]);
 void policy_free(struct policy *p);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* askers.c - processes that ask agentd for a mapping, as libtlstap does: askers SOCKET PROCESSES ROUNDS.
- * In each round all ask at once. Prints a line for each: microseconds, and 1 for a mapping, 0 for a refusal, 2 for no answer
- * within ATTACH_WAIT_MS. */
+ * In each round all ask at once. Prints a line for each: microseconds, and 1 for a mapping, 0 for a refusal, 2 for no
+ * answer within ATTACH_WAIT_MS. */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is tapped and who is not: rules by program, user and control group; isolated children; everything off and on again;
-and tlstap why, which tells."""
+"""Who is tapped and who is not: rules by program, user and control group; isolated children; everything off and on
+again; and tlstap why, which tells."""
 import contextlib
 import os
 import pwd
@@ -23,7 +23,8 @@ FATES = ("unpaired", "unverified", "no_room", "died", "pool_full", "not_tcp", "n
 
 def start(agentd, scratch, *args, **more):
     path = os.path.join(scratch, "forged.pcapng")
-    return agentd("-I", "any", "-D", "-w", path, "--disable-file", os.path.join(scratch, "disable"), *args, **more), path
+    disable = ["--disable-file", os.path.join(scratch, "disable")]
+    return agentd("-I", "any", "-D", "-w", path, *disable, *args, **more), path
 
 
 class Talker:
@@ -31,8 +32,8 @@ class Talker:
 
     def __init__(self, net, env=None, host=network.SERVER4, ns=None, wrap=()):
         command = [*wrap, PYTHON, os.path.join(LIB, "talker.py"), host, "443"]
-        self.process = subprocess.Popen((ns or net.client).command(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        env=env or environment())
+        self.process = subprocess.Popen((ns or net.client).command(command), stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, env=env or environment())
         self.pid = self.process.pid
 
     def say(self, *words):
@@ -76,7 +77,8 @@ def explained(agent, pid, *words, tapped=False):
 
 def exchange(net, scratch, agent, **more):
     """A tapped Python client and its server. Returns bytes."""
-    sent, got, _ = python_client(scratch, net.server, [request("/bytes/30000")], host=network.CLIENT4, env=agent.env(), **more)
+    sent, got, _ = python_client(scratch, net.server, [request("/bytes/30000")], host=network.CLIENT4, env=agent.env(),
+                                 **more)
     return len(sent + got)
 
 
@@ -109,12 +111,12 @@ def test_rules(agentd, python_server, net, scratch, args, tapped):
     tapped_as(agent, net, scratch, python_server, tapped)
 
 
-@pytest.mark.parametrize("rule", ["exe", "exe:", "exe:curl", "uid:x", "uid:-1", "user:nosuchuser0", "unit:a/b", "cgroup:a",
-                                  "path:/usr", "uid:4294967295", "exe:/" + "x" * 600])
+@pytest.mark.parametrize("rule", ["exe", "exe:", "exe:curl", "uid:x", "uid:-1", "user:nosuchuser0", "unit:a/b",
+                                  "cgroup:a", "path:/usr", "uid:4294967295", "exe:/" + "x" * 600])
 @pytest.mark.parametrize("option", ["--deny", "--allow", "--isolate"])
 def test_wrong_rules_are_one_line(scratch, option, rule):
-    done = run([program("agentd"), "-I", "any", "-D", "-w", "/dev/null", "--socket", os.path.join(scratch, "s"), option, rule],
-               check=False)
+    done = run([program("agentd"), "-I", "any", "-D", "-w", "/dev/null", "--socket", os.path.join(scratch, "s"), option,
+                rule], check=False)
     text = done.stderr.decode()
     assert done.returncode > 0 and text.count("\n") == 1 and option in text, text
 
@@ -295,7 +297,7 @@ def check_flows(path, server, ports):
     for port, shown in ports.items():
         for side, truth in enumerate(server.recorded(port)):
             got = flows[port].stream(side)
-            assert truth.startswith(got) and (shown is not None or got == truth), f"{port} {side}: {len(got)}, {len(truth)}"
+            assert truth.startswith(got) and (shown is not None or got == truth), (port, side, len(got), len(truth))
         assert shown in (None, sum(len(flows[port].stream(side)) for side in (0, 1)))
 
 
@@ -304,7 +306,7 @@ def switch(what, scratch):
 
 
 def test_off_and_on_again(agentd, python_server, net, scratch, talker):
-    """At rest: what is said while taps are off is not even reported; what was connected then stays unseen, to the byte."""
+    """At rest: what is said while taps are off is not even reported; what was connected then stays unseen."""
     agent, path = start(agentd, scratch)
     server = python_server(env=agent.env())
     client = talker()
@@ -346,8 +348,8 @@ def test_off_and_on_again(agentd, python_server, net, scratch, talker):
 
 
 def test_off_and_on_in_the_middle(agentd, python_server, net, scratch):
-    """Many connections at full speed, both ends tapped, while all is switched off and on: every byte that was reported is
-    accounted for, nothing that was forged is wrong, and what begins afterwards is whole."""
+    """Many connections at full speed, both ends tapped, while all is switched off and on: every byte that was reported
+    is accounted for, nothing that was forged is wrong, and what begins afterwards is whole."""
     agent, path = start(agentd, scratch, "--pool-size", "64M")
     server = python_server(env=agent.env())
     stop, clients, errors = threading.Event(), [], []
@@ -440,8 +442,9 @@ def test_disable_says_what_is_wrong(scratch):
     assert done.returncode == 125 and done.stderr.count(b"\n") == 1 and b"No such file" in done.stderr
     hidden = os.path.join(scratch, "hidden")
     os.mkdir(hidden, 0o700)
-    done = run([program("agentd"), "-I", "any", "-D", "-w", "/dev/null", "--socket", os.path.join(scratch, "run", "sock"),
-                "--disable-file", os.path.join(hidden, "disable")], check=False, timeout=20)
+    sock = os.path.join(scratch, "run", "sock")
+    done = run([program("agentd"), "-I", "any", "-D", "-w", "/dev/null", "--socket", sock, "--disable-file",
+                os.path.join(hidden, "disable")], check=False, timeout=20)
     assert done.returncode == 1 and b"--disable-file" in done.stderr
 
 
