@@ -8,7 +8,7 @@ import pytest
 
 import capture
 import web
-from proc import Daemon, environment, run
+from proc import Daemon, environment, run, wait_for
 from services import Apache
 from stage import Stage
 from test_snippets import POOL, PORT, Pair, snippet
@@ -100,6 +100,7 @@ def test_tstclnt_and_nginx(version, size, agentd, nginx, net, scratch):
         assert got.endswith(body)
         return [(said, got)]
     truth = until_tapped(agent, 1, attempt)
+    wait_for(lambda: agent.status()["sessions"]["delivered"] == len(truth), why=agent.status)
     agent.stop()
     assert forged(path) == truth
 
@@ -190,3 +191,34 @@ def test_early_data(tapped, agentd, selfserv, net, scratch):
     truth = until_tapped(agent, len(tapped), attempt)
     agent.stop()
     assert forged(path) == truth
+
+
+@pytest.mark.parametrize("tapped", BOTH, ids="+".join)
+def test_dtls_is_left_alone(tapped, agentd, net, scratch, started):
+    """Recognised and counted, by either end."""
+    path = os.path.join(scratch, "forged.pcapng")
+    agent = agentd("-I", "any", "-D", "-w", path, "--pool-size", POOL)
+    env = {role: agent.env() if role in tapped else environment() for role in ("server", "client")}
+    what = ["tstclnt", "-h", "127.0.0.1", "-p", PORT, "-o", "-V", "tls1.2:tls1.2"]
+    ends = {"server": [*what, "-P", "server", "-d", database(scratch), "-n", "server"],
+            "client": [*what, "-P", "client", "-D"]}
+    said = {role: f"from the {role}\n".encode() for role in ends}
+
+    def start(role, i):
+        talks = f"(sleep 1; printf 'from the {role}\n'; sleep 30) | exec \"$0\" \"$@\""
+        started.append(Daemon(["bash", "-c", talks, *ends[role]], os.path.join(scratch, f"{role}{i}.log"), net.server,
+                              env=env[role]))
+        return started[-1]
+
+    def attempt(i):
+        server = start("server", i)
+        server.wait_for(lambda: f":{PORT:04X} " in run(["cat", "/proc/net/udp"], ns=net.server).stdout.decode())
+        client = start("client", i)
+        wait_for(lambda: said["server"] in client.log() and said["client"] in server.log())
+        client.kill()
+        server.kill()
+        return [(said["client"], said["server"])]
+    until_tapped(agent, len(tapped), attempt)
+    counters = agent.check_balance()
+    agent.stop()
+    assert counters["not_tcp"] == counters["reported"] and not forged(path), counters
