@@ -16,7 +16,7 @@
 #define WAYS 8 /* places where a kind may stand */
 #define ADDRESS_NS 10000000000ull
 #define EARLY_NS 60000000000ull
-#define EARLY_UNNAMED_NS 1000000000ull
+#define EARLY_UNNAMED_NS 200000000ull
 #define LATE_KNOWN_NS 5000000000ull
 #define INTERVAL_NS (1000000000ull / COVERAGE_PER_S)
 
