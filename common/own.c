@@ -198,9 +198,8 @@ static void publish(struct own *o)
 	memcpy(word, &o->body, sizeof(word));
 	seq = atomic_load(&l->seq) | 1; /* odd: ours now, or left so by one that died */
 	atomic_store_explicit(&l->seq, seq, memory_order_relaxed);
-	atomic_thread_fence(memory_order_release);
 	for (unsigned i = 0; i < WORDS; i++)
-		atomic_store_explicit(&l->word[i], word[i], memory_order_relaxed);
+		atomic_store_explicit(&l->word[i], word[i], memory_order_release);
 	atomic_store_explicit(&l->seq, seq + 1, memory_order_release);
 	atomic_fetch_add(&o->file->changes, 1);
 }
@@ -319,8 +318,7 @@ static bool read_line(const struct line *l, struct body *ret)
 		uint64_t seq = atomic_load_explicit(&l->seq, memory_order_acquire);
 
 		for (unsigned i = 0; i < WORDS; i++)
-			word[i] = atomic_load_explicit(&l->word[i], memory_order_relaxed);
-		atomic_thread_fence(memory_order_acquire);
+			word[i] = atomic_load_explicit(&l->word[i], memory_order_acquire);
 		if (!(seq & 1) && atomic_load_explicit(&l->seq, memory_order_relaxed) == seq) {
 			memcpy(ret, word, sizeof(word));
 			return true;
