@@ -19,7 +19,7 @@
 
 #include "rtnl.h"
 
-#define MAGIC 0x316e776f534c54ull /* "TLSown1": another layout gets another one */
+#define MAGIC 0x326e776f534c54ull /* "TLSown2": another layout gets another one */
 #define LIVE 1
 #define REFRESH_NS 1000000000ull
 #define TRIES 100	 /* to read a line while its owner writes it */
@@ -28,9 +28,9 @@
 #define LOCK_WAIT_US 10000
 
 struct body {
-	uint64_t netns;			      /* inode of its network namespace */
-	struct tuple tunnel[OWN_TUNNELS];     /* pad[0]: LIVE or not */
-	uint32_t ifindex[2 * OWN_INTERFACES]; /* the second half: other ends of veth pairs */
+	uint64_t netns;			  /* inode of its network namespace */
+	struct tuple tunnel[OWN_TUNNELS]; /* pad[0]: LIVE or not */
+	uint32_t ifindex[OWN_INTERFACES];
 	uint16_t port[OWN_PORTS];
 };
 
@@ -59,7 +59,7 @@ struct own {
 	uint64_t changes, read_ns;
 	unsigned tunnels, interfaces;
 	struct tuple tunnel[(OWN_LINES + 1) * OWN_TUNNELS]; /* we may be without a line among them */
-	uint32_t interface[(OWN_LINES + 1) * 2 * OWN_INTERFACES];
+	uint32_t interface[(OWN_LINES + 1) * OWN_INTERFACES];
 	uint64_t listens[65536 / 64];  /* ports of receivers */
 	uint64_t tunneled[65536 / 64]; /* local ports of tunnels: most packets need no look at the list */
 };
@@ -271,21 +271,35 @@ void own_tunnel_over(struct own *o, unsigned which)
 	publish(o);
 }
 
-void own_replay(struct own *o, unsigned which, uint32_t ifindex)
+unsigned own_replay(struct own *o, uint32_t ifindex)
 {
-	int peer = 0;
+	uint32_t seen[OWN_INTERFACES] = {ifindex};
+	struct joined_link *links;
+	unsigned found = ifindex != 0;
+	int n;
 
-	if (o == NULL || which >= OWN_INTERFACES)
-		return;
-	if (ifindex != 0)
-		peer = rtnl_veth_peer((int)ifindex);
-	if (peer < 0)
-		peer = 0;
-	if (o->body.ifindex[which] == ifindex && o->body.ifindex[OWN_INTERFACES + which] == (uint32_t)peer)
-		return;
-	o->body.ifindex[which] = ifindex;
-	o->body.ifindex[OWN_INTERFACES + which] = (uint32_t)peer;
+	if (o == NULL)
+		return 0;
+	links = ifindex != 0 ? calloc(JOINED_LINKS_MAX, sizeof(*links)) : NULL;
+	if (links != NULL) {
+		n = rtnl_links(links, JOINED_LINKS_MAX);
+		found = joined_find(links, n > 0 ? (unsigned)n : 0, ifindex, seen, OWN_INTERFACES);
+		free(links);
+	}
+	if (memcmp(seen, o->body.ifindex, sizeof(seen)) == 0)
+		return found;
+	memcpy(o->body.ifindex, seen, sizeof(seen));
 	publish(o);
+	return found;
+}
+
+unsigned own_replays(const struct own *o, uint32_t *ret, unsigned max)
+{
+	unsigned n = 0;
+
+	for (; o != NULL && n < max && n < OWN_INTERFACES && o->body.ifindex[n] != 0; n++)
+		ret[n] = o->body.ifindex[n];
+	return n;
 }
 
 void own_listen(struct own *o, unsigned which, uint16_t port)
@@ -335,7 +349,7 @@ static void add(struct own *o, const struct body *b)
 		o->tunnel[o->tunnels++] = b->tunnel[i];
 		put(o->tunneled, b->tunnel[i].port[SIDE_CLIENT]);
 	}
-	for (unsigned i = 0; i < 2 * OWN_INTERFACES; i++)
+	for (unsigned i = 0; i < OWN_INTERFACES; i++)
 		if (b->ifindex[i] != 0)
 			o->interface[o->interfaces++] = b->ifindex[i];
 	for (unsigned i = 0; i < OWN_PORTS; i++)

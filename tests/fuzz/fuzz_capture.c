@@ -40,7 +40,7 @@ static struct capture *start(void)
 	assert(c != NULL && own_open(&c->own, "none", &shared, &err) == 0);
 	own_tunnel(c->own, 0, &t);
 	own_listen(c->own, 0, 3006);
-	own_replay(c->own, 0, 7);
+	(void)own_replay(c->own, 7);
 	own_refresh(c->own, 1);
 	c->pcap = pcap_open_dead(DLT_EN10MB, CAPTURE_SNAPLEN);
 	assert(c->pcap != NULL);

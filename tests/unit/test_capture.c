@@ -161,7 +161,7 @@ static int done(void **state)
 	(void)state;
 	capture_close(&c);
 	own_tunnel(own, 0, NULL);
-	own_replay(own, 0, 0);
+	(void)own_replay(own, 0);
 	batch_reset(&lane.batch);
 	return 0;
 }
@@ -379,7 +379,7 @@ static void test_what_is_ours_stays_out(void **state)
 	send_frame(fd, TCP6, 4, 10);
 	wait_for(10);
 	assert_int_equal(count().replayed, 2);
-	own_replay(own, 0, if_nametoindex("va")); /* the other end */
+	(void)own_replay(own, if_nametoindex("va")); /* the other end */
 	send_frame(fd, UDP4, 5, 10);
 	wait_seen(21);
 	assert_int_equal(got, 10);
@@ -477,7 +477,7 @@ static void test_any_keeps_tags_and_knows_interfaces(void **state)
 	assert_int_equal(last_len, len);
 	assert_memory_equal(last, p, len);
 	send_frame(fd, UDP4 | OUR_SOURCE, 3, 50);
-	own_replay(own, 0, if_nametoindex("va"));
+	(void)own_replay(own, if_nametoindex("va"));
 	send_frame(fd, UDP4, 4, 50);
 	wait_seen(8);
 	assert_int_equal(got, 4);

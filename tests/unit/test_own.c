@@ -198,7 +198,6 @@ static void test_limits(void **state)
 		}
 		own_tunnel(all[i], OWN_TUNNELS, &t); /* these have no place */
 		own_listen(all[i], OWN_PORTS, 5000);
-		own_replay(all[i], OWN_INTERFACES, 1);
 	}
 	assert_int_equal(own_open(&extra, path, &shared, &err), 0);
 	assert_false(shared);
@@ -441,7 +440,7 @@ static void test_namespaces_and_pairs(void **state)
 {
 	struct own *before = open_shared(), *o;
 	struct tuple t = tuple(4, 44000, 3005);
-	uint32_t a, b, c;
+	uint32_t a, b, c, seen[3];
 
 	(void)state;
 	own_tunnel(before, 0, &t);
@@ -456,16 +455,18 @@ static void test_namespaces_and_pairs(void **state)
 	a = if_nametoindex("va");
 	b = if_nametoindex("vb");
 	c = if_nametoindex("vc");
-	own_replay(o, 0, a);
+	(void)own_replay(o, a);
 	own_refresh(o, now());
 	assert_true(own_is_replay(o, a) && own_is_replay(o, b) && !own_is_replay(o, c));
-	own_replay(o, 0, c);
+	assert_int_equal(own_replays(o, seen, 3), 2);
+	assert_true(seen[0] == a && seen[1] == b);
+	(void)own_replay(o, c);
 	own_refresh(o, now());
 	assert_true(!own_is_replay(o, a) && !own_is_replay(o, b) && own_is_replay(o, c));
-	own_replay(o, 0, 0);
+	(void)own_replay(o, 0);
 	own_refresh(o, now());
 	assert_false(own_is_replay(o, c));
-	own_replay(o, 0, 12345); /* there is none */
+	(void)own_replay(o, 12345); /* there is none */
 	own_refresh(o, now());
 	assert_true(own_is_replay(o, 12345));
 	own_close(&o);
@@ -479,7 +480,8 @@ static void test_without(void **state)
 
 	(void)state;
 	own_tunnel(NULL, 0, &t);
-	own_replay(NULL, 0, 1);
+	assert_int_equal(own_replay(NULL, 1), 0);
+	assert_int_equal(own_replays(NULL, NULL, 1), 0);
 	own_listen(NULL, 0, 1);
 	own_beat(NULL, 1);
 	own_refresh(NULL, 1);
