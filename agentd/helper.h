@@ -172,10 +172,11 @@ int helper_proc(struct helper *h, uint64_t cookie, const struct helper_pid *p);
 /* A connection @e (of .netns, 0: the own one) was seen on the wire with the process's own random, but no socket has
  * exactly these addresses: REDIRECT, SNAT or DNAT has changed one end. Has one of the processes a socket that shares
  * one end with it? The same peer: an open socket, or one that is closed and came through a port on which one of them
- * listens, as after helper_verify(). Or the same local address and port, if only one open socket has it (or only one
- * that has the peer's address or port too).
+ * listens, as after helper_verify(); or else the same local address and port.
  * Answer: HELPER_R_LIVE or HELPER_R_LISTENER (.e: that socket's own addresses; .sock_pid; LIVE: .sock_cookie,
- * .sock_inode), HELPER_R_GONE, HELPER_R_NO_PROCESS, HELPER_R_OTHER_NETNS (that namespace is not open) or HELPER_R_ERROR. */
+ * .sock_inode). LIVE with .sock_cookie 0 and .e as asked: several of theirs share that end (a client's connections to
+ * one server, behind SNAT), and nothing says which of them it is: its end will not be told. HELPER_R_GONE,
+ * HELPER_R_NO_PROCESS, HELPER_R_OTHER_NETNS (that namespace is not open) or HELPER_R_ERROR. */
 int helper_peer(struct helper *h, uint64_t cookie, const struct helper_pid *p, size_t n, const struct endpoint *e);
 
 /* Which process has the socket with these addresses? Looks through the descriptors of all processes, a few at a time:
