@@ -18,7 +18,7 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
-#include "common/cur.h"
+#include "common/ends.h"
 #include "common/link.h"
 #include "common/log.h"
 #include "common/own.h"
@@ -64,33 +64,6 @@ struct capture {
 };
 
 /* --- what is it? --- */
-
-/* The ends of a TCP connection, from what follows an Ethernet header's type @proto. */
-static bool tuple_of(uint16_t proto, struct cur c, struct tuple *ret)
-{
-	struct tuple t = {0};
-	const uint8_t *ip;
-	size_t at, size;
-
-	for (int tags = 0; tags < 3 && (proto == ETH_P_8021Q || proto == ETH_P_8021AD); tags++)
-		if (!cur_skip(&c, 2) || !cur_be16(&c, &proto))
-			return false;
-	t.ver = proto == ETH_P_IP ? 4 : proto == ETH_P_IPV6 ? 6 : 0;
-	if (t.ver == 0 || !cur_bytes(&c, t.ver == 4 ? 20 : 40, &ip) || ip[0] >> 4 != t.ver ||
-	    ip[t.ver == 4 ? 9 : 6] != IPPROTO_TCP)
-		return false;
-	if (t.ver == 4 && ((ip[6] & 0x1f) | ip[7] || (ip[0] & 15) < 5 || !cur_skip(&c, (ip[0] & 15u) * 4 - 20)))
-		return false; /* a later fragment has no ports */
-	at = t.ver == 4 ? 12 : 8;
-	size = t.ver == 4 ? 4 : 16;
-	for (int i = 0; i < 2; i++) {
-		memcpy(t.addr[i], ip + at + (size_t)i * size, size);
-		if (!cur_be16(&c, &t.port[i]))
-			return false;
-	}
-	*ret = t;
-	return true;
-}
 
 /* Does a frame that begins so come from flow.c, ours or another agent's? */
 static bool our_mac(const uint8_t head[static LINK_ETHER])
@@ -182,7 +155,7 @@ static void on_packet(u_char *arg, const struct pcap_pkthdr *h, const u_char *p)
 		c->n.replayed++;
 		return;
 	}
-	if (tuple_of(f.proto, cur_over(p + ip, h->caplen - ip, true), &t) && own_is_tunnel(c->own, &t)) {
+	if (ends_find(f.proto, p + ip, h->caplen - ip, &t) && own_is_tunnel(c->own, &t)) {
 		c->n.own++;
 		return;
 	}

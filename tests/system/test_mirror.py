@@ -367,6 +367,24 @@ def test_a_tunnel_as_output_needs_a_filter(agentd, net):
     assert 300 <= settled_seen(agent)["sent"] < 1500
 
 
+def test_no_loop_where_the_tunnel_is_in_another_one(agentd, receiverd, net, scratch):
+    """VXLAN to the receiver: the outer packets are nobody's connection."""
+    for ns, here, there, inner in ((net.server, network.TUNNEL4, network.IDS4, "203.0.113.1/24"),
+                                   (net.ids, network.IDS4, network.TUNNEL4, "203.0.113.2/24")):
+        network.ip("link", "add", "vx0", "type", "vxlan", "id", 5, "local", here, "remote", there, "dstport", 4789,
+                   "dev", "eth1" if ns is net.server else "eth0", ns=ns.name)
+        ns.address("vx0", inner)
+    path = os.path.join(scratch, "received.pcapng")
+    receiverd("-c", "-o", "none", "-w", path, ns=net.ids)
+    agent = agentd("-i", "any", "-t", "203.0.113.2")
+    agent.daemon.wait_log("connected to")
+    traffic(net.client, "udp", network.SERVER4, SINK_PORT, 300, 500, 2000)
+    counters = settled_seen(agent)
+    assert counters["own"] > 10 and 300 <= counters["sent"] < 1500, counters
+    agent.stop()
+    wait_for(lambda: datagrams(path) == Counter(range(300)))
+
+
 # -- interfaces and permissions
 
 def one_line(args, *words, ns=None, **more):
