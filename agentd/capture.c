@@ -19,6 +19,7 @@
 #include <time.h>
 
 #include "common/ends.h"
+#include "common/flow.h"
 #include "common/link.h"
 #include "common/log.h"
 #include "common/own.h"
@@ -65,15 +66,15 @@ struct capture {
 
 /* --- what is it? --- */
 
-/* Does a frame that begins so come from flow.c, ours or another agent's? */
-static bool our_mac(const uint8_t head[static LINK_ETHER])
+/* Does this frame come from flow.c, ours or another agent's? Nobody else is to go unseen by calling himself like that:
+ * a frame with both addresses is for no host; of a cooked one, which lacks the receiver's, that is told by its type. */
+static bool is_forged(const struct link_frame *f, const uint8_t *p)
 {
-	static const uint8_t mac[5] = {0x06, 0x11, 0x22, 0x33, 0x44};
+	static const uint8_t from[6] = FLOW_SRC_MAC, to[6] = FLOW_DST_MAC;
 
-	for (int i = 0; i < 12; i += 6)
-		if (memcmp(head + i, mac, sizeof(mac)) == 0 && (head[i + 5] == 0x55 || head[i + 5] == 0x56))
-			return true;
-	return false;
+	if (f->head_len == 0)
+		return memcmp(p, to, 6) == 0 && memcmp(p + 6, from, 6) == 0;
+	return memcmp(f->head + 6, from, 6) == 0 && (f->to == PACKET_OTHERHOST || f->to == PACKET_OUTGOING);
 }
 
 /* LINUX_SLL2 lacks a VLAN tag that the kernel keeps beside the packet (libpcap issue 1105; fine with the other link
@@ -151,7 +152,7 @@ static void on_packet(u_char *arg, const struct pcap_pkthdr *h, const u_char *p)
 		return;
 	}
 	ip = f.head_len > 0 ? f.strip : LINK_ETHER;
-	if (own_is_replay(c->own, c->ifindex ? (uint32_t)c->ifindex : f.ifindex) || our_mac(f.head_len ? f.head : p)) {
+	if (own_is_replay(c->own, c->ifindex ? (uint32_t)c->ifindex : f.ifindex) || is_forged(&f, p)) {
 		c->n.replayed++;
 		return;
 	}

@@ -408,24 +408,6 @@ static bool pull(struct tunnel *t)
 
 /* --- getting there --- */
 
-static void end_of(const struct sockaddr *sa, struct tuple *t, enum side side)
-{
-	const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)sa;
-	const struct sockaddr_in *four = (const struct sockaddr_in *)sa;
-
-	if (sa->sa_family == AF_INET) {
-		t->ver = 4;
-		memcpy(t->addr[side], &four->sin_addr, 4);
-		t->port[side] = ntohs(four->sin_port);
-	} else if (sa->sa_family == AF_INET6) {
-		bool mapped = IN6_IS_ADDR_V4MAPPED(&six->sin6_addr);
-
-		t->ver = mapped ? 4 : 6;
-		memcpy(t->addr[side], six->sin6_addr.s6_addr + (mapped ? 12 : 0), mapped ? 4 : 16);
-		t->port[side] = ntohs(six->sin6_port);
-	}
-}
-
 /* Say that this connection is ours, so that no agent mirrors it. */
 static void tell_own(struct tunnel *t, const struct sockaddr *to)
 {
@@ -435,11 +417,11 @@ static void tell_own(struct tunnel *t, const struct sockaddr *to)
 
 	if (getsockname(t->fd, (struct sockaddr *)&sa, &len) == -1)
 		return;
-	end_of((const struct sockaddr *)&sa, &ends, SIDE_CLIENT);
+	tuple_end(&ends, SIDE_CLIENT, (const struct sockaddr *)&sa);
 	/* the peer's own word for what was named 0.0.0.0, if it has answered already */
 	len = sizeof(sa);
-	end_of(getpeername(t->fd, (struct sockaddr *)&sa, &len) == 0 ? (const struct sockaddr *)&sa : to, &ends,
-	       SIDE_SERVER);
+	tuple_end(&ends, SIDE_SERVER,
+		  getpeername(t->fd, (struct sockaddr *)&sa, &len) == 0 ? (const struct sockaddr *)&sa : to);
 	own_tunnel(t->own, ++t->attempts % OWN_TUNNELS, &ends);
 }
 

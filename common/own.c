@@ -17,9 +17,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "hostaddr.h"
 #include "rtnl.h"
 
-#define MAGIC 0x326e776f534c54ull /* "TLSown2": another layout gets another one */
+#define MAGIC 0x336e776f534c54ull /* "TLSown3": another layout gets another one */
 #define LIVE 1
 #define REFRESH_NS 1000000000ull
 #define TRIES 100	 /* to read a line while its owner writes it */
@@ -31,7 +32,7 @@ struct body {
 	uint64_t netns;			  /* inode of its network namespace */
 	struct tuple tunnel[OWN_TUNNELS]; /* pad[0]: LIVE or not */
 	uint32_t ifindex[OWN_INTERFACES];
-	uint16_t port[OWN_PORTS];
+	struct tuple listen[OWN_LISTENS]; /* where the server is; port 0: nowhere */
 };
 
 #define WORDS (sizeof(struct body) / 8)
@@ -60,8 +61,11 @@ struct own {
 	unsigned tunnels, interfaces;
 	struct tuple tunnel[(OWN_LINES + 1) * OWN_TUNNELS]; /* we may be without a line among them */
 	uint32_t interface[(OWN_LINES + 1) * OWN_INTERFACES];
-	uint64_t listens[65536 / 64];  /* ports of receivers */
-	uint64_t tunneled[65536 / 64]; /* local ports of tunnels: most packets need no look at the list */
+	unsigned listens;
+	struct tuple listen[(OWN_LINES + 1) * OWN_LISTENS];
+	uint64_t listened[65536 / 64]; /* ports of receivers */
+	uint64_t tunneled[65536 / 64]; /* local ports of tunnels: most packets need no look at the lists */
+	struct hostaddr host;	       /* if anybody listens */
 };
 
 static uint64_t now(void)
@@ -302,11 +306,11 @@ unsigned own_replays(const struct own *o, uint32_t *ret, unsigned max)
 	return n;
 }
 
-void own_listen(struct own *o, unsigned which, uint16_t port)
+void own_listen(struct own *o, unsigned which, const struct tuple *at)
 {
-	if (o == NULL || which >= OWN_PORTS || o->body.port[which] == port)
+	if (o == NULL || which >= OWN_LISTENS || memcmp(at, &o->body.listen[which], sizeof(*at)) == 0)
 		return;
-	o->body.port[which] = port;
+	o->body.listen[which] = *at;
 	publish(o);
 }
 
@@ -352,9 +356,11 @@ static void add(struct own *o, const struct body *b)
 	for (unsigned i = 0; i < OWN_INTERFACES; i++)
 		if (b->ifindex[i] != 0)
 			o->interface[o->interfaces++] = b->ifindex[i];
-	for (unsigned i = 0; i < OWN_PORTS; i++)
-		if (b->port[i] != 0)
-			put(o->listens, b->port[i]);
+	for (unsigned i = 0; i < OWN_LISTENS; i++)
+		if (b->listen[i].port[SIDE_SERVER] != 0) {
+			o->listen[o->listens++] = b->listen[i];
+			put(o->listened, b->listen[i].port[SIDE_SERVER]);
+		}
 }
 
 void own_refresh(struct own *o, uint64_t now_ns)
@@ -369,8 +375,8 @@ void own_refresh(struct own *o, uint64_t now_ns)
 		return;
 	o->changes = changes;
 	o->read_ns = now_ns;
-	o->tunnels = o->interfaces = 0;
-	memset(o->listens, 0, sizeof(o->listens));
+	o->tunnels = o->interfaces = o->listens = 0;
+	memset(o->listened, 0, sizeof(o->listened));
 	memset(o->tunneled, 0, sizeof(o->tunneled));
 	add(o, &o->body);
 	for (unsigned i = 0; o->file != NULL && i < OWN_LINES; i++) {
@@ -380,6 +386,8 @@ void own_refresh(struct own *o, uint64_t now_ns)
 		if (owner != 0 && l != o->line && !stale(l, now_ns) && read_line(l, &b) && b.netns == o->body.netns)
 			add(o, &b);
 	}
+	if (o->listens > 0)
+		hostaddr_read(&o->host);
 }
 
 static bool same_end(const struct tuple *a, unsigned i, const struct tuple *b, unsigned k)
@@ -387,11 +395,26 @@ static bool same_end(const struct tuple *a, unsigned i, const struct tuple *b, u
 	return a->port[i] == b->port[k] && memcmp(a->addr[i], b->addr[k], sizeof(a->addr[i])) == 0;
 }
 
+/* Does a receiver of this host listen at end @i? */
+static bool is_listened(const struct own *o, const struct tuple *t, unsigned i)
+{
+	if (!has(o->listened, t->port[i]))
+		return false;
+	for (unsigned n = 0; n < o->listens; n++) {
+		const struct tuple *at = &o->listen[n];
+
+		if (at->ver == 0 ? at->port[SIDE_SERVER] == t->port[i] && hostaddr_has(&o->host, t->ver, t->addr[i])
+				 : at->ver == t->ver && same_end(t, i, at, SIDE_SERVER))
+			return true;
+	}
+	return false;
+}
+
 bool own_is_tunnel(const struct own *o, const struct tuple *t)
 {
 	if (o == NULL)
 		return false;
-	if (has(o->listens, t->port[0]) || has(o->listens, t->port[1]))
+	if (is_listened(o, t, 0) || is_listened(o, t, 1))
 		return true;
 	if (!has(o->tunneled, t->port[0]) && !has(o->tunneled, t->port[1]))
 		return false;

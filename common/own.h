@@ -23,7 +23,7 @@
 #define OWN_LINES 128	  /* processes */
 #define OWN_TUNNELS 8	  /* connections of one process */
 #define OWN_INTERFACES 64 /* on which what one process replays is seen: joined.h */
-#define OWN_PORTS 8	  /* ports on which one process listens for agents */
+#define OWN_LISTENS 8	  /* places where one process listens for agents */
 #define OWN_STALE_NS 5000000000ull
 
 struct own;
@@ -47,8 +47,9 @@ void own_tunnel_over(struct own *o, unsigned which);
 unsigned own_replay(struct own *o, uint32_t ifindex);
 /* The interfaces of the last own_replay(), that one first; at most @max. Returns how many. */
 unsigned own_replays(const struct own *o, uint32_t *ret, unsigned max);
-/* This process takes agents' connections on TCP port @port. */
-void own_listen(struct own *o, unsigned which, uint16_t port);
+/* This process takes agents' connections where @at's server is: ver 0 means on that port of each address of this host.
+ * (A port alone would hide everybody who connects from it.) */
+void own_listen(struct own *o, unsigned which, const struct tuple *at);
 
 /* Renew this process's line: about once a second. @now_ns is CLOCK_MONOTONIC's, here and below. */
 void own_beat(struct own *o, uint64_t now_ns);

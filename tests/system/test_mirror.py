@@ -385,6 +385,43 @@ def test_no_loop_where_the_tunnel_is_in_another_one(agentd, receiverd, net, scra
     wait_for(lambda: datagrams(path) == Counter(range(300)))
 
 
+# -- nobody else hides as one of ours
+
+@pytest.mark.parametrize("interface", ["eth0", "any"])
+def test_our_address_hides_nobody(agentd, net, scratch, interface):
+    """A host, or a container, that gives itself the MAC address of forged frames."""
+    network.ip("link", "set", "eth0", "address", "06:11:22:33:44:55", ns=net.client.name)
+    path = os.path.join(scratch, "mirror.pcapng")
+    agent = agentd("-i", interface, "-w", path)
+    traffic(net.client, "udp", network.SERVER4, SINK_PORT, 100, 500, 2000)
+    counters = settled_seen(agent)
+    agent.stop()
+    assert counters["replayed"] == 0
+    assert datagrams(path) == Counter(range(100))
+
+
+def test_our_port_hides_nobody(agentd, receiverd, net, scratch):
+    """A receiver listens here: who connects from its port, or to that port of another address, is seen."""
+    receiverd("-c", "-o", "none", "--listen", "3005", "--listen", f"{network.TUNNEL4}:4005", ns=net.server)
+    path = os.path.join(scratch, "mirror.pcapng")
+    agent = agentd("-i", "eth0", "-w", path)
+    script = """if True:
+        import socket, sys
+        for sport, dport in ((3005, 8000), (0, 4005), (0, 3005)):
+            s = socket.socket()
+            s.bind(("", sport))
+            print(s.connect_ex((sys.argv[1], dport)))
+    """
+    assert run([PYTHON, "-c", script, network.SERVER4], ns=net.client).stdout.split() == [b"111", b"111", b"0"]
+    counters = settled_seen(agent)
+    agent.stop()
+    assert counters["own"] > 0
+    ports = {frozenset(struct.unpack_from("!HH", f, 34)) for _, f in capture.frames(path)
+             if f[12:14] == b"\x08\0" and f[23] == 6}
+    assert frozenset((3005, 8000)) in ports and sum(4005 in pair for pair in ports) == 1, ports
+    assert len(ports) == 2
+
+
 # -- interfaces and permissions
 
 def one_line(args, *words, ns=None, **more):

@@ -24,6 +24,7 @@
 #include "agentd/capture.h"
 #include "agentd/filter.h"
 #include "agentd/lane.h"
+#include "common/flow.h"
 #include "common/own.h"
 
 #define WAIT_MS 5000
@@ -209,7 +210,7 @@ enum kind {
  * 40000 and 3005. */
 static size_t frame(uint8_t *p, unsigned kind, uint16_t n, size_t pad)
 {
-	static const uint8_t ours[6] = {0x06, 0x11, 0x22, 0x33, 0x44, 0x55};
+	static const uint8_t from[6] = FLOW_SRC_MAC, to[6] = FLOW_DST_MAC;
 	uint8_t *at = p, *l3;
 	bool back = kind & BACK;
 	size_t head = kind & OPTIONS ? 24 : 20;
@@ -219,9 +220,9 @@ static size_t frame(uint8_t *p, unsigned kind, uint16_t n, size_t pad)
 	p[5] = 2;
 	p[11] = 1;
 	if (kind & OUR_SOURCE)
-		memcpy(p + 6, ours, 6);
+		memcpy(p + 6, from, 6);
 	if (kind & OUR_DEST)
-		memcpy(p, ours, 6);
+		memcpy(p, to, 6);
 	at += 12;
 	if (kind & QINQ) {
 		at += be16(at, ETH_P_8021AD);
@@ -374,15 +375,16 @@ static void test_what_is_ours_stays_out(void **state)
 	wait_for(9);
 	assert_int_equal(count().own, 8);
 	own_tunnel(own, 1, NULL);
-	send_frame(fd, UDP4 | OUR_SOURCE, 3, 10);
-	send_frame(fd, TCP4 | OUR_DEST, 3, 10);
-	send_frame(fd, TCP6, 4, 10);
-	wait_for(10);
+	send_frame(fd, UDP4 | OUR_SOURCE | OUR_DEST, 3, 10);
+	send_frame(fd, TCP6 | OUR_SOURCE | OUR_DEST, 3, 10);
+	send_frame(fd, UDP4 | OUR_SOURCE, 3, 10); /* somebody who would like to be taken for us */
+	send_frame(fd, TCP6 | OUR_DEST, 4, 10);
+	wait_for(11);
 	assert_int_equal(count().replayed, 2);
 	(void)own_replay(own, if_nametoindex("va")); /* the other end */
 	send_frame(fd, UDP4, 5, 10);
-	wait_seen(21);
-	assert_int_equal(got, 10);
+	wait_seen(22);
+	assert_int_equal(got, 11);
 	assert_int_equal(count().replayed, 3);
 	close(fd);
 }
@@ -476,7 +478,7 @@ static void test_any_keeps_tags_and_knows_interfaces(void **state)
 	memset(p, 0, 6);
 	assert_int_equal(last_len, len);
 	assert_memory_equal(last, p, len);
-	send_frame(fd, UDP4 | OUR_SOURCE, 3, 50);
+	send_frame(fd, UDP4 | OUR_SOURCE | OUR_DEST, 3, 50);
 	(void)own_replay(own, if_nametoindex("va"));
 	send_frame(fd, UDP4, 4, 50);
 	wait_seen(8);
