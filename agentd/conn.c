@@ -320,6 +320,7 @@ bool conn_continues(struct tap *t)
 	t->real = parent->real;
 	t->depth = parent->depth;
 	t->evidence = parent->evidence;
+	t->sock_cookie = parent->sock_cookie;
 	return true;
 }
 

@@ -97,6 +97,7 @@ static void look(struct hello_sock *s, const uint8_t *p, size_t len, const struc
 		s->others++;
 		return;
 	}
+	h.sent = from->sll_pkttype == PACKET_OUTGOING;
 	s->hellos++;
 	cb(arg, s, &h, (uint32_t)from->sll_ifindex);
 }

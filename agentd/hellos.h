@@ -39,9 +39,11 @@ struct hellos_seen {
 	uint64_t netns;		    /* inode of the network namespace that saw it */
 	uint32_t ifindex;	    /* the interface that saw it first */
 	bool ended;		    /* the connection is over, since .last_ns */
+	bool sent, received;	    /* its packet was seen leaving; coming in. On the loopback both */
 	uint64_t first_ns, last_ns; /* monotonic, since boot */
 	enum hellos_owner owner[2]; /* by enum side; the caller's, not known at first */
 	uint32_t uid[2];	    /* where it is HELLOS_LOCAL */
+	uint64_t cookie[2];	    /* of that socket, sock_diag's: who has these addresses later has another */
 };
 
 struct hellos_count {

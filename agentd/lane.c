@@ -108,6 +108,8 @@ static void on_helper_event(void *arg, const struct helper_event *e)
 		l->recheck = true;
 		break;
 	case HELPER_EXISTS:
+		if (e->cookie)
+			pair_on_answer(l, e);
 		if (e->result == HELPER_R_GONE)
 			conn_destroyed(l, &e->e, 0);
 		else if (e->result == HELPER_R_LIVE) /* perhaps another one, after a proof that came early */

@@ -26,7 +26,7 @@ void pair_ask_told(struct tap *t, struct told *told);
 /* Go on with those that wait for an answer of nobody, give up those that wait too long. */
 void pair_tend(struct tap *t);
 
-/* An answer to VERIFY, PEER or PROC came. */
+/* An answer to VERIFY, PEER or, with a cookie, EXISTS came. */
 void pair_on_answer(struct lane *l, const struct helper_event *e);
 
 /* Is the wire silent about this OPEN's random, so that it can only be a renegotiation of the session that @t is? */

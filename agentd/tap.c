@@ -334,7 +334,7 @@ static void use_open(struct tap *t, const struct rec *r, const uint8_t *data)
 		t->state = TAP_ASKING;
 		t->stated = (o.flags & REC_OPEN_ADDRS) && endpoint_normalise(&t->e);
 		if ((o.flags & REC_OPEN_CHILD) && conn_continues(t))
-			tap_paired(t, 0, false); /* a child may be gone before it is asked about */
+			tap_paired(t, t->sock_cookie, false); /* a child may be gone before it is asked about */
 		else
 			pair_open(t, told->gen == t->gen && told->live && endpoint_same_addrs(&told->e, &t->e) ? told
 													       : NULL);
@@ -374,7 +374,7 @@ static bool use_data(struct tap *t, const struct rec *r, const uint8_t *data)
 	} else if (!conn_data(t, tap_side(t, d), tap_conn_off(t, d, r->off), data, r->len, r->flags & REC_F_CONT)) {
 		return false;
 	} else {
-		wire_cleartext(t->family->lane->wire, data, r->len, &t->real, t->family->id, t->depth);
+		wire_cleartext(t->family->lane->wire, data, r->len, &t->real, t->family->id, t->sock_cookie, t->depth);
 	}
 	t->next[d] = r->off + r->len;
 	return true;

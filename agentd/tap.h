@@ -80,6 +80,8 @@ struct tap {
 	enum proof proof;		 /* of these */
 	uint8_t why_not;		 /* PROOF_NOT: enum helper_result */
 	bool uids_asked;		 /* whose the family's processes are was looked up again */
+	bool early;			 /* the proof is older than OPEN: to be confirmed */
+	bool confirmed, over;		 /* asked is still sock_cookie's; it has closed it */
 	unsigned at;			 /* which of the wire's tuples is being asked about */
 	struct endpoint asked;		 /* its end here */
 	struct told told[TAP_TOLD]; /* sockets stated when handshakes began, by gen: a slot may be a few uses ahead */

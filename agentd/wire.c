@@ -19,6 +19,7 @@
 #include "lane.h"
 
 #define TABLE_FILE "hellos"
+#define LOOPBACK 1u
 #define READ_STEP 32u		    /* packets between two chances for the lane */
 #define READ_MAX 4096u		    /* packets of one socket in one pass */
 #define READER_WAIT_NS 20000000	    /* how long the lane waits for the reader at most */
@@ -61,6 +62,7 @@ static void look_up(const struct wire_ns *ns, struct hellos_seen *seen, enum sid
 	if (err == 0 && info.inode) {
 		seen->owner[side] = HELLOS_LOCAL;
 		seen->uid[side] = info.uid;
+		seen->cookie[side] = info.cookie;
 	} else if (err == -ENOENT && certain) {
 		seen->owner[side] = HELLOS_NONE;
 	}
@@ -90,6 +92,19 @@ static void tell_sessions(struct wire *w, const struct hello *h, uint64_t netns,
 	to->now_ns = now_ns;
 }
 
+/* Does it say that it comes from a socket of this host, and comes in all the same? Then somebody else has made it. On
+ * the loopback, always interface 1, everything leaves and comes in. */
+static bool is_forged(const struct wire_ns *ns, const struct hello *h, uint32_t ifindex)
+{
+	struct hellos_seen from = {.t = h->t, .netns = ns->sock.netns};
+	enum side sender = h->server ? SIDE_SERVER : SIDE_CLIENT;
+
+	if (h->sent || ifindex == LOOPBACK)
+		return false;
+	look_up(ns, &from, sender, false);
+	return from.owner[sender] == HELLOS_LOCAL;
+}
+
 /* The client has a socket when its hello is out, the server when it has answered: a look for it comes in time but for
  * connections that are over in less than our delay. */
 static void on_hello(void *arg, const struct hello_sock *s, const struct hello *h, uint32_t ifindex)
@@ -100,6 +115,10 @@ static void on_hello(void *arg, const struct hello_sock *s, const struct hello *
 	struct hellos_seen *seen;
 
 	w->hellos++;
+	if (is_forged(ns, h, ifindex)) {
+		w->forged++;
+		return;
+	}
 	tell_sessions(w, h, s->netns, now);
 	seen = hellos_add(w->table, h, s->netns, ifindex, now);
 	if (!seen)
@@ -577,17 +596,21 @@ void wire_ended(struct wire *w, const struct endpoint *e)
 }
 
 void wire_cleartext(struct wire *w, const uint8_t *p, size_t len, const struct tuple *t, uint64_t family,
-		    uint32_t depth)
+		    uint64_t sock_cookie, uint32_t depth)
 {
+	struct hellos_seen *seen;
 	struct hello h;
 
 	if (len < 6 || p[0] != 0x16 || p[1] != 0x03 || !w->inner || !hello_parse_tls(p, len, &h))
 		return;
 	h.t = *t;
-	(void)hellos_add(w->inner, &h, family, depth + 1, w->lane->now_ns);
+	seen = hellos_add(w->inner, &h, family, depth + 1, w->lane->now_ns);
+	if (seen)
+		seen->cookie[0] = sock_cookie;
 }
 
-static void add_found(struct hellos_seen *ret, size_t *n, const struct hellos_seen *s)
+/* @add: also if it is not among them yet. */
+static void add_found(struct hellos_seen *ret, size_t *n, const struct hellos_seen *s, bool add)
 {
 	for (size_t i = 0; i < *n; i++) {
 		if (memcmp(&ret[i].t, &s->t, sizeof(s->t)) != 0 || ret[i].netns != s->netns)
@@ -596,26 +619,31 @@ static void add_found(struct hellos_seen *ret, size_t *n, const struct hellos_se
 			if (s->owner[side] == HELLOS_LOCAL || ret[i].owner[side] == HELLOS_UNKNOWN) {
 				ret[i].owner[side] = s->owner[side];
 				ret[i].uid[side] = s->uid[side];
+				ret[i].cookie[side] = s->cookie[side];
 			}
 		return;
 	}
-	ret[(*n)++] = *s;
+	if (add)
+		ret[(*n)++] = *s;
 }
 
-size_t wire_find(struct wire *w, const uint8_t client[32], const uint8_t server[32],
-		 struct hellos_seen ret[static WIRE_FOUND])
+size_t wire_find(struct wire *w, const uint8_t client[32], const uint8_t server[32], enum side local,
+		 struct hellos_seen ret[static WIRE_FOUND], bool *ret_own)
 {
 	struct hellos_seen s[2 * HELLOS_TUPLES];
 	size_t n = 0;
 
+	*ret_own = false;
 	if (!w->table)
 		return 0;
 	pthread_mutex_lock(&w->lock);
-	for (unsigned which = 0; which < (server ? 2 : 1); which++) {
-		size_t k = hellos_find(w->table, which ? NULL : client, which ? server : NULL, s);
+	for (unsigned i = 0; i < 2; i++) {
+		bool of_server = (local == SIDE_SERVER) == (i == 0);
+		size_t k = hellos_find(w->table, of_server ? NULL : client, of_server ? server : NULL, s);
 
-		for (size_t i = 0; i < k; i++)
-			add_found(ret, &n, &s[i]);
+		for (size_t j = 0; j < k; j++)
+			add_found(ret, &n, &s[j], !*ret_own);
+		*ret_own |= i == 0 && k;
 	}
 	for (size_t i = 0; i < n; i++) {
 		const struct wire_ns *ns = find_ns(w, ret[i].netns);
@@ -628,7 +656,7 @@ size_t wire_find(struct wire *w, const uint8_t client[32], const uint8_t server[
 }
 
 bool wire_find_inner(struct wire *w, const uint8_t client[32], const uint8_t server[32], uint64_t family,
-		     struct tuple *ret, uint32_t *ret_depth)
+		     struct tuple *ret, uint64_t *ret_cookie, uint32_t *ret_depth)
 {
 	struct hellos_seen s[2 * HELLOS_TUPLES];
 	size_t n = w->inner ? hellos_find(w->inner, client, server, s) : 0;
@@ -636,6 +664,7 @@ bool wire_find_inner(struct wire *w, const uint8_t client[32], const uint8_t ser
 	for (size_t i = 0; i < n; i++)
 		if (s[i].netns == family) {
 			*ret = s[i].t;
+			*ret_cookie = s[i].cookie[0];
 			*ret_depth = s[i].ifindex;
 			return true;
 		}

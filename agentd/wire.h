@@ -62,15 +62,16 @@ struct wire {
 	bool stop;
 	struct wire_news *news, *news_read; /* NULL without sessions; the one being filled, the one being read */
 	_Atomic uint32_t news_n;
-	uint64_t news_lost;	   /* hellos that the sessions were not told of */
-	struct hellos *table;	   /* NULL: handshakes cannot be seen */
-	struct hellos *inner;	   /* seen in cleartext: netns is the family's id, ifindex the depth */
+	uint64_t news_lost;   /* hellos that the sessions were not told of */
+	struct hellos *table; /* NULL: handshakes cannot be seen */
+	struct hellos *inner; /* seen in cleartext: netns is the family's id, ifindex the depth, cookie[0] the socket */
 	struct sessions *sessions; /* NULL: not counted */
 	const struct own *own;
 	struct wire_ns *ns[WIRE_NETNS_MAX];
 	unsigned ns_n;
 	uint64_t own_netns;
 	uint64_t hellos; /* ever seen, in all namespaces, also those that are closed */
+	uint64_t forged; /* of these, came in from an end whose socket is here: passed over */
 	uint64_t frames, others, drops, of_closed_drops;
 	uint64_t drops_told;
 	uint64_t told_ns;
@@ -100,19 +101,23 @@ void wire_on_netns(struct wire *w, const struct helper_event *e);
 /* The kernel has destroyed this socket. */
 void wire_ended(struct wire *w, const struct endpoint *e);
 
-/* Cleartext of a tapped connection between the ends @t, of family @family, at @depth (0: on TCP itself): a session inside
- * it may begin here. */
+/* Cleartext of a tapped connection between the ends @t, of family @family, on socket @sock_cookie, at @depth (0: on TCP
+ * itself): a session inside it may begin here. */
 void wire_cleartext(struct wire *w, const uint8_t *p, size_t len, const struct tuple *t, uint64_t family,
-		    uint32_t depth);
+		    uint64_t sock_cookie, uint32_t depth);
 
-/* The tuples that showed the client's or the server's random, oldest first; owners are filled in as far as they can be known.
- * @server  NULL: not known */
-size_t wire_find(struct wire *w, const uint8_t client[32], const uint8_t server[32],
-		 struct hellos_seen ret[static WIRE_FOUND]);
+/* The tuples that showed the random which the end @local has chosen; if there are none, those that showed the other
+ * one. Nobody but that end can know its random before it has said it; the other one is in its peer's hands. Oldest first;
+ * owners are filled in as far as they can be known.
+ * @server   NULL: not known
+ * @ret_own  it is the random that @local has chosen */
+size_t wire_find(struct wire *w, const uint8_t client[32], const uint8_t server[32], enum side local,
+		 struct hellos_seen ret[static WIRE_FOUND], bool *ret_own);
 
-/* The connection inside which @family spoke this handshake. Returns false: none. *@ret_depth: 1 on TLS, 2 on TLS on TLS ... */
+/* The connection inside which @family spoke this handshake. Returns false: none. *@ret_depth: 1 on TLS, 2 on TLS on TLS ...
+ * *@ret_cookie: its socket's, 0 if it is not known */
 bool wire_find_inner(struct wire *w, const uint8_t client[32], const uint8_t server[32], uint64_t family,
-		     struct tuple *ret, uint32_t *ret_depth);
+		     struct tuple *ret, uint64_t *ret_cookie, uint32_t *ret_depth);
 
 /* What is in the table. */
 void wire_count(struct wire *w, struct hellos_count *ret);
