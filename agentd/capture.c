@@ -58,7 +58,7 @@ struct capture {
 	struct capture_count n;
 	struct segment_count cut;
 	/* a frame that was made or has to wait */
-	bool cut_short;
+	bool cut_short, complete;
 	uint64_t ts_ns;
 	size_t len;
 	uint8_t frame[FRAME_MAX];
@@ -77,29 +77,45 @@ static bool is_forged(const struct link_frame *f, const uint8_t *p)
 	return memcmp(f->head + 6, from, 6) == 0 && (f->to == PACKET_OTHERHOST || f->to == PACKET_OUTGOING);
 }
 
-/* LINUX_SLL2 lacks a VLAN tag that the kernel keeps beside the packet (libpcap issue 1105; fine with the other link
- * types). It is in the ring's own header, at a fixed distance before what we are given; that this is the header of
- * this packet is told by its length and time. */
-static bool beside(const struct capture *c, const struct pcap_pkthdr *h, const uint8_t *p, uint8_t ret[static TAG])
+/* What the kernel knows of a packet and libpcap does not tell is in the ring's own header, at a fixed distance before what
+ * we are given, by the lengths of the link header and of what libpcap put in front (a VLAN tag, a cooked header). That it
+ * is the header of this packet is told by its offset, length and time. */
+static bool ring_header(const struct capture *c, const struct pcap_pkthdr *h, const uint8_t *p,
+			struct tpacket3_hdr *ret)
 {
-	const size_t at = TPACKET_ALIGN(TPACKET3_HDRLEN) + 16 + c->reserve; /* as packet_rcv_tpacket lays it out */
-	struct tpacket3_hdr r;
+	static const struct {
+		uint8_t mac, front;
+	} kinds[] = {{14, 0}, {14, TAG}, {18, 0}, {18, TAG}, {22, 0}, {0, SLL2_HDR_LEN}, {0, SLL_HDR_LEN}, {0, 0}};
+	const size_t base = TPACKET_ALIGN(TPACKET3_HDRLEN) + 16 + c->reserve; /* as tpacket_rcv() lays it out */
 
-	memcpy(&r, p + SLL2_HDR_LEN - at, sizeof(r));
-	if (r.tp_mac != at || r.tp_len + SLL2_HDR_LEN != h->len || r.tp_sec != (uint32_t)h->ts.tv_sec ||
-	    r.tp_nsec != (uint32_t)h->ts.tv_usec || !(r.tp_status & TP_STATUS_VLAN_VALID))
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		const size_t mac = base - kinds[i].mac;
+
+		memcpy(ret, p + kinds[i].front - mac, sizeof(*ret));
+		if (ret->tp_mac == mac && ret->tp_len + kinds[i].front == h->len &&
+		    ret->tp_sec == (uint32_t)h->ts.tv_sec && ret->tp_nsec == (uint32_t)h->ts.tv_usec)
+			return true;
+	}
+	return false;
+}
+
+/* LINUX_SLL2 lacks a VLAN tag that the kernel keeps beside the packet (libpcap issue 1105; fine with the other link
+ * types). */
+static bool beside(const struct tpacket3_hdr *r, uint8_t ret[static TAG])
+{
+	if (!(r->tp_status & TP_STATUS_VLAN_VALID))
 		return false;
-	ret[0] = r.tp_status & TP_STATUS_VLAN_TPID_VALID ? (uint8_t)(r.hv1.tp_vlan_tpid >> 8) : ETH_P_8021Q >> 8;
-	ret[1] = r.tp_status & TP_STATUS_VLAN_TPID_VALID ? (uint8_t)r.hv1.tp_vlan_tpid : ETH_P_8021Q & 255;
-	ret[2] = (uint8_t)(r.hv1.tp_vlan_tci >> 8);
-	ret[3] = (uint8_t)r.hv1.tp_vlan_tci;
+	ret[0] = r->tp_status & TP_STATUS_VLAN_TPID_VALID ? (uint8_t)(r->hv1.tp_vlan_tpid >> 8) : ETH_P_8021Q >> 8;
+	ret[1] = r->tp_status & TP_STATUS_VLAN_TPID_VALID ? (uint8_t)r->hv1.tp_vlan_tpid : ETH_P_8021Q & 255;
+	ret[2] = (uint8_t)(r->hv1.tp_vlan_tci >> 8);
+	ret[3] = (uint8_t)r->hv1.tp_vlan_tci;
 	return true;
 }
 
 /* --- packets --- */
 
 /* Add a frame to the batch. False: no credit. */
-static bool add(struct capture *c, const uint8_t *p, size_t len, uint64_t ts_ns, bool cut_short)
+static bool add(struct capture *c, const uint8_t *p, size_t len, uint64_t ts_ns, bool cut_short, bool complete)
 {
 	size_t bytes, frames;
 	int n;
@@ -107,7 +123,7 @@ static bool add(struct capture *c, const uint8_t *p, size_t len, uint64_t ts_ns,
 	segment_room(len, c->l->sink->mtu, &bytes, &frames);
 	if (frames > 0 && !lane_room(c->l, bytes, frames))
 		return false;
-	n = segment_put(&c->l->batch, p, len, c->l->sink->mtu, ts_ns, &c->cut);
+	n = segment_put(&c->l->batch, p, len, c->l->sink->mtu, ts_ns, complete, &c->cut);
 	if (n < 0) {
 		c->n.malformed++;
 		return true;
@@ -119,12 +135,13 @@ static bool add(struct capture *c, const uint8_t *p, size_t len, uint64_t ts_ns,
 }
 
 /* Make c->frame of a packet that has no Ethernet header. */
-static void make_frame(struct capture *c, const struct pcap_pkthdr *h, const uint8_t *p, const struct link_frame *f)
+static void make_frame(struct capture *c, const struct pcap_pkthdr *h, const uint8_t *p, const struct link_frame *f,
+		       const struct tpacket3_hdr *r)
 {
 	size_t head = f->head_len;
 
 	memcpy(c->frame, f->head, f->head_len);
-	if (c->link == DLT_LINUX_SLL2 && f->proto != ETH_P_8021Q && beside(c, h, p, c->frame + 12)) {
+	if (c->link == DLT_LINUX_SLL2 && f->proto != ETH_P_8021Q && beside(r, c->frame + 12)) {
 		memcpy(c->frame + 12 + TAG, f->head + 12, 2);
 		head += TAG;
 	}
@@ -136,8 +153,10 @@ static void on_packet(u_char *arg, const struct pcap_pkthdr *h, const u_char *p)
 {
 	struct capture *c = (struct capture *)arg;
 	uint64_t ts_ns = (uint64_t)h->ts.tv_sec * 1000000000u + (uint64_t)h->ts.tv_usec; /* nanoseconds, as asked for */
+	struct tpacket3_hdr r;
 	struct link_frame f;
 	struct tuple t;
+	bool complete;
 	size_t ip;
 
 	c->n.seen++;
@@ -160,19 +179,23 @@ static void on_packet(u_char *arg, const struct pcap_pkthdr *h, const u_char *p)
 		c->n.own++;
 		return;
 	}
+	if (!ring_header(c, h, p, &r))
+		r.tp_status = TP_STATUS_CSUMNOTREADY; /* maybe */
+	complete = !(r.tp_status & (TP_STATUS_CSUMNOTREADY | TP_STATUS_CSUM_VALID));
 	if (f.head_len > 0) {
-		make_frame(c, h, p, &f);
+		make_frame(c, h, p, &f, &r);
 		p = c->frame;
 	} else {
 		c->len = h->caplen;
 	}
-	if (add(c, p, c->len, ts_ns, h->caplen < h->len))
+	if (add(c, p, c->len, ts_ns, h->caplen < h->len, complete))
 		return;
 	/* it has left the ring: keep it, and leave the others there */
 	if (p != c->frame)
 		memcpy(c->frame, p, c->len);
 	c->ts_ns = ts_ns;
 	c->cut_short = h->caplen < h->len;
+	c->complete = complete;
 	c->n.waiting = 1;
 	pcap_breakloop(c->pcap);
 }
@@ -290,7 +313,7 @@ void capture_sweep(struct capture *c)
 		check_interface(c);
 	if (l->now_ns - c->drops_ns >= 1000000000u)
 		count_drops(c);
-	if (c->n.waiting && add(c, c->frame, c->len, c->ts_ns, c->cut_short))
+	if (c->n.waiting && add(c, c->frame, c->len, c->ts_ns, c->cut_short, c->complete))
 		c->n.waiting = 0;
 	if (!c->n.waiting)
 		read_ring(c);
