@@ -22,7 +22,8 @@
 #define LOOPBACK 1u
 #define READ_STEP 32u		    /* packets between two chances for the lane */
 #define READ_MAX 4096u		    /* packets of one socket in one pass */
-#define READER_WAIT_NS 20000000	    /* how long the lane waits for the reader at most */
+#define PATIENCE_NS 20000000u	    /* how long the lane waits for the reader at most ... */
+#define PATIENCE_SHARE 8	    /* ... and which part of its time: who floods us cannot hold it up for more */
 #define NETNS_WAIT_MS 3000	    /* for the helper, at the start */
 #define NETNS_IDLE_NS 5000000000ull /* a namespace without a tapped process is let go after so long */
 #define DROPS_LOG_NS 30000000000ull /* between two lines about lost hellos */
@@ -160,19 +161,27 @@ static bool something_waits(const struct wire *w)
 /* What waits in the sockets is the reader's: it is woken already, and sooner than we would be done. */
 static void wait_for_reader(struct wire *w)
 {
-	uint64_t wanted = w->passes + (something_waits(w) ? 1 : 0);
+	uint64_t wanted = w->passes + (something_waits(w) ? 1 : 0), now, until_ns, spent;
 	struct timespec until;
 
 	if (w->passed >= wanted)
 		return;
-	(void)clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += READER_WAIT_NS;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
+	now = clock_of(CLOCK_MONOTONIC);
+	w->patience_ns += (now - w->patience_at_ns) / PATIENCE_SHARE;
+	if (w->patience_ns > PATIENCE_NS)
+		w->patience_ns = PATIENCE_NS;
+	w->patience_at_ns = now;
+	if (!w->patience_ns)
+		return;
+	until_ns = clock_of(CLOCK_REALTIME) + w->patience_ns;
+	until = (struct timespec){.tv_sec = (time_t)(until_ns / 1000000000), .tv_nsec = (long)(until_ns % 1000000000)};
 	pthread_mutex_lock(&w->lock);
 	while (w->passed < wanted && pthread_cond_timedwait(&w->drained, &w->lock, &until) == 0)
 		;
 	pthread_mutex_unlock(&w->lock);
+	w->patience_at_ns = clock_of(CLOCK_MONOTONIC);
+	spent = w->patience_at_ns - now;
+	w->patience_ns -= spent < w->patience_ns ? spent : w->patience_ns;
 }
 
 void wire_read(struct wire *w)

@@ -57,8 +57,9 @@ struct wire {
 	_Atomic uint64_t passes; /* through all sockets, begun ... */
 	_Atomic uint64_t passed; /* ... and done */
 	pthread_t reader;
-	int wake;     /* eventfd: the reader is to look at ns and stop again */
-	bool running; /* there is a reader */
+	int wake;			      /* eventfd: the reader is to look at ns and stop again */
+	bool running;			      /* there is a reader */
+	uint64_t patience_ns, patience_at_ns; /* how long the lane may still wait for it, as of then */
 	bool stop;
 	struct wire_news *news, *news_read; /* NULL without sessions; the one being filled, the one being read */
 	_Atomic uint32_t news_n;
@@ -92,7 +93,8 @@ int wire_open_netns(struct wire *w, struct helper *h, const struct opt_list *nam
 /* From now on hellos are read as they come. Returns 0, or -errno of pthread_create(3). */
 int wire_start(struct wire *w, struct lane *l);
 
-/* Read all hellos that are there: what came before this call is known after it. */
+/* Read all hellos that are there: what came before this call is known after it, unless there are so many that the lane
+ * would wait for too long. */
 void wire_read(struct wire *w);
 
 /* An answer to HELPER_NETNS came: takes its descriptor. */

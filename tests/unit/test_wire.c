@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_wire.c - wire.c: which hellos count, and how long the lane waits for those that are not read yet. */
+#include <arpa/inet.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/socket.h>
+
+#include <cmocka.h>
+
+#include "agentd/wire.c"
+
+static struct wire w;
+static struct wire_ns ns = {.wire = &w};
+
+static void begin(void)
+{
+	char err[HELLOS_ERR];
+
+	memset(&w, 0, sizeof(w));
+	init_lock(&w.lock);
+	pthread_cond_init(&w.drained, NULL);
+	assert_int_equal(hellos_open(&w.table, NULL, 64, err), 0);
+	ns.diag = sockdiag_open();
+	ns.sock.netns = 1;
+	w.ns[w.ns_n++] = &ns;
+}
+
+static void end(void)
+{
+	close(ns.diag);
+	hellos_close(&w.table);
+}
+
+/* More hellos than the reader can read: here it reads none. Many connections ask for theirs all the same. */
+static void test_a_flood_does_not_hold_up_the_lane(void **state)
+{
+	uint64_t before, took;
+	int fd[2];
+
+	(void)state;
+	begin();
+	assert_int_equal(pipe(fd), 0);
+	assert_int_equal(write(fd[1], "", 1), 1);
+	ns.sock.fd = fd[0];
+	w.running = true;
+	before = clock_of(CLOCK_MONOTONIC);
+	for (unsigned i = 0; i < 200; i++)
+		wire_read(&w);
+	took = clock_of(CLOCK_MONOTONIC) - before;
+	assert_in_range(took, PATIENCE_NS / 2, 1000000000); /* 200 times 20 ms are 4 s */
+	close(fd[0]);
+	close(fd[1]);
+	end();
+}
+
+/* A connection between two sockets of ours: its ends in ret. */
+static void connect_pair(int fd[static 3], struct tuple *ret)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(a);
+
+	fd[0] = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(bind(fd[0], (struct sockaddr *)&a, sizeof(a)), 0);
+	assert_int_equal(listen(fd[0], 1), 0);
+	assert_int_equal(getsockname(fd[0], (struct sockaddr *)&a, &len), 0);
+	memset(ret, 0, sizeof(*ret));
+	ret->ver = 4;
+	ret->port[SIDE_SERVER] = ntohs(a.sin_port);
+	memcpy(ret->addr[SIDE_SERVER], &a.sin_addr, 4);
+	memcpy(ret->addr[SIDE_CLIENT], &a.sin_addr, 4);
+	fd[1] = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(connect(fd[1], (struct sockaddr *)&a, sizeof(a)), 0);
+	fd[2] = accept(fd[0], NULL, NULL);
+	assert_int_equal(getsockname(fd[1], (struct sockaddr *)&a, &len), 0);
+	ret->port[SIDE_CLIENT] = ntohs(a.sin_port);
+}
+
+static void test_a_hello_that_comes_in_from_our_own_socket_is_forged(void **state)
+{
+	struct hello h = {.random_len = 32};
+	struct hellos_seen seen[WIRE_FOUND];
+	bool own;
+	int fd[3];
+
+	(void)state;
+	begin();
+	connect_pair(fd, &h.t);
+	for (unsigned server = 0; server < 2; server++) {
+		h.server = server;
+		h.random[0] = (uint8_t)(1 + server);
+		h.sent = false;
+		on_hello(&ns, &ns.sock, &h, LOOPBACK + 1);
+		assert_true(w.forged == server + 1 && w.hellos == 2 * server + 1);
+		assert_int_equal(wire_find(&w, h.random, h.random, (enum side)server, seen, &own), 0);
+		h.sent = true;
+		on_hello(&ns, &ns.sock, &h, LOOPBACK + 1);
+		assert_int_equal(wire_find(&w, h.random, h.random, (enum side)server, seen, &own), 1);
+		assert_true(own && seen[0].sent && !seen[0].received && seen[0].cookie[server]);
+		assert_true(seen[0].owner[server] == HELLOS_LOCAL && seen[0].uid[server] == getuid());
+	}
+	for (unsigned i = 0; i < 3; i++)
+		close(fd[i]);
+	h.sent = false; /* gone: it may be anybody's */
+	h.t.port[SIDE_CLIENT] = 9;
+	on_hello(&ns, &ns.sock, &h, LOOPBACK + 1);
+	assert_int_equal(w.forged, 2);
+	end();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_flood_does_not_hold_up_the_lane),
+		cmocka_unit_test(test_a_hello_that_comes_in_from_our_own_socket_is_forged),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
