@@ -30,6 +30,7 @@
 #define BLOCK_MS 10		  /* after which the kernel hands over a block of the ring that is not full */
 #define SWEEP_PACKETS 4096	  /* in one sweep, so that forging goes on */
 #define SWEEP_BYTES (4u << 20)	  /* likewise */
+#define SWEEPS_MAX 1024		  /* at the end, to count what nobody took */
 #define CHECK_NS 250000000ull	  /* between two looks at the interface */
 #define MESSAGE_NS 30000000000ull /* between two lines about the same trouble */
 #define END_NS (25 * 1000000ull)  /* nothing to read for so long: no block is half full any more */
@@ -53,7 +54,7 @@ struct capture {
 	uint64_t looked_ns, said_ns, drops_ns;
 	uint32_t ps_drop;
 	size_t swept; /* bytes in this sweep */
-	uint64_t end_ts, quiet_ns;
+	uint64_t end_ts, quiet_ns, unsent;
 	bool ending, ended;
 	struct capture_count n;
 	struct segment_count cut;
@@ -482,12 +483,35 @@ void capture_describe(const struct capture *c, char *ret, size_t size)
 		       renamed ? ")" : "", how[c->state]);
 }
 
+static void on_unsent(u_char *arg, const struct pcap_pkthdr *h, const u_char *p)
+{
+	struct capture *c = (struct capture *)arg;
+	uint64_t ts_ns = (uint64_t)h->ts.tv_sec * 1000000000u + (uint64_t)h->ts.tv_usec;
+
+	(void)p;
+	c->unsent += !c->ending || ts_ns < c->end_ts;
+}
+
+/* Packets that were seen and went nowhere: the sink took nothing any more. */
+static void tell_unsent(struct capture *c)
+{
+	c->unsent = c->n.waiting;
+	/* once around at most: packets come in all the time */
+	for (int left = SWEEPS_MAX, r = 1; r > 0 && left > 0; left--)
+		r = pcap_dispatch(c->pcap, SWEEP_PACKETS, on_unsent, (u_char *)c);
+	if (c->unsent > 0)
+		log_warn(COMPONENT, "interface %s: %llu packets that were captured are lost: nobody took them", c->name,
+			 (unsigned long long)c->unsent);
+}
+
 void capture_close(struct capture **cp)
 {
 	struct capture *c = *cp;
 
 	if (c == NULL)
 		return;
+	if (c->l != NULL)
+		tell_unsent(c);
 	if (c->l != NULL)
 		ev_io_stop(c->l->loop, &c->io);
 	if (c->pcap != NULL)

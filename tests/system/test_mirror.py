@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plain mirror: the packets of an interface as tcpdump sees them, none of tlstap's own, whatever becomes of the
 interface."""
+import itertools
 import json
 import os
 import re
@@ -383,6 +384,56 @@ def test_no_loop_where_the_tunnel_is_in_another_one(agentd, receiverd, net, scra
     assert counters["own"] > 10 and 300 <= counters["sent"] < 1500, counters
     agent.stop()
     wait_for(lambda: datagrams(path) == Counter(range(300)))
+
+
+def test_what_nobody_takes_at_the_end_is_told(net, scratch):
+    """The reader of -w - sleeps, and SIGTERM comes: what waits in the kernel is lost, and counted."""
+    socket = os.path.join(scratch, "sock")
+    with open(os.path.join(scratch, "agentd.log"), "wb") as log:
+        agent = subprocess.Popen(net.server.command([program("agentd"), "--socket", socket, "-i", "eth0", "-w", "-", "-p",
+                                                     f"udp port {SINK_PORT}"]), stdout=subprocess.PIPE, stderr=log,
+                                 env=environment())
+    try:
+        wait_for(lambda: run([program("agentd"), "--socket", socket, "--status=json"], check=False).returncode == 0)
+        traffic(net.client, "udp", network.SERVER4, SINK_PORT, 3000, 1000, 20000)
+        counters = wait_for(lambda: (lambda c: c if c["waiting"] else None)(json.loads(
+            run([program("agentd"), "--socket", socket, "--status=json"]).stdout)["capture"]))
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(30) == 0
+        with open(os.path.join(scratch, "agentd.log"), encoding="utf-8") as log:
+            lost = re.search(r" (\d+) packets that were captured are lost", log.read())
+        assert lost and int(lost.group(1)) + counters["sent"] == 3000
+    finally:
+        agent.kill()
+        agent.wait()
+        agent.stdout.close()
+
+
+def test_cleartext_and_packets_are_in_one_order(agentd, nginx, net, scratch):
+    """-I: the forged frames of a connection stand where its encrypted ones do, and time goes forward in the stream."""
+    path = os.path.join(scratch, "mirror.pcapng")
+    agent = agentd("-I", "any", "-w", path)
+    server = nginx(env=agent.env())
+    count = 10
+    for i in range(count):
+        server.put(f"file{i}", pattern(20000))
+        curl(f"https://{network.SERVER4}/file{i}", net.client, scratch)
+        time.sleep(0.3)
+    wait_for(lambda: b"GET /file9 " in tail(path))
+    agent.check_balance()
+    agent.stop()
+    frames = list(capture.frames(path))
+    latest = itertools.accumulate((ts for ts, _ in frames), max)
+    behind = max(newest - ts for newest, (ts, _) in zip(latest, frames))
+    assert behind < 500_000_000  # a batch of the kernel's, on a machine that is busy
+    syns = [i for i, (_, f) in enumerate(frames) if f[12:14] == b"\x08\0" and f[23] == 6 and f[36:38] == b"\x01\xbb"
+            and f[47] == 2][-count:]  # the first is of whoever looked whether nginx is there
+    gets = [next(i for i, (_, f) in enumerate(frames) if f"GET /file{n} ".encode() in f) for n in range(count)]
+    for n in range(count):
+        # by their places, only within a block of the kernel's: captured packets come 10 ms late, forged ones at once
+        assert n == 0 or syns[n - 1] < gets[n], (syns, gets)
+        assert n == count - 1 or gets[n] < syns[n + 1], (syns, gets)
+        assert 0 <= frames[gets[n]][0] - frames[syns[n]][0] < 2_000_000_000
 
 
 # -- nobody else hides as one of ours
