@@ -66,8 +66,8 @@ class Apache(Service):
     def prepare(self):
         self.folders("www", "cgi", "git")
         self.write("cgi/upload", "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\nexec wc -c\n", 0o755)
-        modules = ("mpm_event", "ssl", "http2", "authz_core", "alias", "env", "cgid", "mime", "socache_shmcb", "setenvif",
-                   "headers")
+        modules = ("mpm_event", "ssl", "http2", "authz_core", "alias", "env", "cgid", "mime", "socache_shmcb",
+                   "setenvif", "headers")
         load = "".join(f"LoadModule {m}_module /usr/lib/apache2/modules/mod_{m}.so\n" for m in modules)
         conf = self.write("apache.conf", f"""{load}
 ServerRoot {self.folder}

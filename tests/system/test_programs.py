@@ -195,7 +195,8 @@ def test_vsftpd(stage, scratch, upload):
     def client(do, host):
         target = os.path.join(scratch, "got")
         do(["sh", "-c", "exec lftp -c \"set ssl:verify-certificate no; set ftp:ssl-allow-anonymous yes;"
-            "set xfer:clobber yes; set ftp:ssl-force yes; set ftp:ssl-protect-data yes; set net:max-retries 1; set cmd:fail-exit yes;"
+            "set xfer:clobber yes; set ftp:ssl-force yes; set ftp:ssl-protect-data yes; set net:max-retries 1;"
+            "set cmd:fail-exit yes;"
             f"open ftp://{host}; get file -o {target}; put {upload} -o upload/$$; cls; exit\""])
         with open(target, "rb") as f:
             assert f.read() == pattern(100 * KIB)
@@ -298,7 +299,8 @@ def test_tls_inside_tls(stage, scratch):
     proxy = s.service(Asyncio, False, port=3128, what="proxy")
     server = s.service(PythonServer, False)
     done = s.client(True)(["curl", "-sfk", "--http1.1", "--proxy-insecure",
-                           "--proxy", f"https://{network.CLIENT4}:3128", "-w", "%{local_port}\n", "-o", "/dev/null", f"https://{network.CLIENT4}/bytes/100000",
+                           "--proxy", f"https://{network.CLIENT4}:3128", "-w", "%{local_port}\n",
+                           "-o", "/dev/null", f"https://{network.CLIENT4}/bytes/100000",
                            "-o", os.path.join(scratch, "two"), f"https://{network.CLIENT4}/bytes/5"])
     port = done.stdout.split()[0].decode()
     inner = server.recorded(int(proxy.said()[port]))
