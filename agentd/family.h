@@ -31,6 +31,7 @@ struct member {
 	uint64_t dead_sweep; /* the family's sweep in which that was seen; 0: alive */
 	ev_io io;
 	char exe[128]; /* printable; "" not known yet */
+	bool attached; /* it asked for the mapping */
 	bool uids_known;
 	uint32_t uid, fsuid;
 };
@@ -121,8 +122,20 @@ void family_ask_uids(struct family *f);
 /* An answer about a process came. */
 void family_on_proc(struct lane *l, const struct helper_event *e);
 
+/* Does what @m has speak for the family? Whoever attached does; of those that map its memory as well, root's family
+ * believes all, for these may have been root's children before they became somebody else; any other believes its own user's
+ * only, for a stranger can be made to map what it is sent. */
+enum family_trust {
+	FAMILY_STRANGER,
+	FAMILY_UNKNOWN,
+	FAMILY_TRUSTED
+} family_trust(const struct family *f, const struct member *m);
+
 /* Is @uid one of the family's users: those of its processes, or who attached as long as these are not known? */
 bool family_has_uid(const struct family *f, uint32_t uid);
+
+/* Is root its only user? */
+bool family_is_root(const struct family *f);
 
 /* What the helper's answers about a family's connections say: which family, which slot, in which use (8 bits of it). */
 static inline uint64_t family_cookie(const struct family *f, uint32_t gen, uint32_t slot)

@@ -139,7 +139,8 @@ static void recheck(struct lane *l)
 {
 	for (unsigned i = 0; l->recheck && i < BUCKETS; i++)
 		for (struct tap *t = l->by_end[i]; t; t = t->end_next)
-			if (t->rechecked != l->helper->overruns) {
+			if (t->rechecked != l->helper->overruns &&
+			    t->sock_cookie) { /* else it is not known which socket */
 				if (helper_exists(l->helper, 0, &t->e) != 0)
 					return; /* the rest with the next sweep */
 				t->rechecked = l->helper->overruns;

@@ -196,11 +196,18 @@ static bool ask(struct tap *t, uint32_t gen, int32_t pid, int fd, const struct e
 	size_t n = 1;
 
 	for (unsigned i = 0; i < f->member_n; i++) {
-		if (f->member[i]->ns_pid == pid && !known) {
+		const struct member *m = f->member[i];
+		enum family_trust trust = family_trust(f, m);
+
+		if (m->ns_pid == pid && trust == FAMILY_UNKNOWN)
+			return false; /* it is being asked about */
+		if (trust != FAMILY_TRUSTED)
+			continue;
+		if (m->ns_pid == pid && !known) {
 			known = true;
-			p[0] = f->member[i]->p;
+			p[0] = m->p;
 		} else if (n < HELPER_PIDS_MAX) {
-			p[n++] = f->member[i]->p;
+			p[n++] = m->p;
 		}
 	}
 	if (known)
@@ -218,7 +225,8 @@ static bool ask_peer(struct tap *t, const struct endpoint *e)
 	size_t n = 0;
 
 	for (unsigned i = 0; i < f->member_n && n < HELPER_PIDS_MAX; i++)
-		p[n++] = f->member[i]->p;
+		if (family_trust(f, f->member[i]) == FAMILY_TRUSTED)
+			p[n++] = f->member[i]->p;
 	return n && helper_peer(f->lane->helper, cookie_of(t, t->gen), p, n, e) == 0;
 }
 
@@ -409,6 +417,16 @@ static void ask_about(struct tap *t, const struct hellos_seen *s, const struct f
 		later(t);
 }
 
+/* Its socket is gone, and whose it was could not be asked in time; it was nobody else's, as far as is known. Root is believed:
+ * it could show what it likes to the IDS anyway. */
+static void by_root(struct tap *t, const struct hellos_seen *s, const struct found *all)
+{
+	endpoint_of(t, s, &t->e);
+	t->sock_cookie = 0;
+	t->over = true;
+	paired(t, EVIDENCE_WIRE, &s->t, all);
+}
+
 /* No socket of the process is proven, but the wire may know its random. */
 static void by_wire(struct tap *t)
 {
@@ -427,6 +445,10 @@ static void by_wire(struct tap *t)
 	} else if (t->uids_asked) {
 		if (f->uids_asked || f->scan_asked || !f->scanned) {
 			later(t);
+			return;
+		}
+		if (n == 1 && family_is_root(f) && !others(t, &seen[0])) {
+			by_root(t, &seen[0], &all);
 			return;
 		}
 		explain(t, all.seen, all.n);
@@ -509,15 +531,18 @@ bool pair_renegotiated(struct tap *t, const struct rec_open *o)
 	       !wire_find(w, o->client_random, server_random(o), local_side(t), seen, &own);
 }
 
-/* It holds a socket, and it maps the family's memory: one of the family. */
-static void meet(struct family *f, int32_t pid)
+/* It holds a socket, and it maps the family's memory: one of the family? */
+static enum family_trust meet(struct family *f, int32_t pid)
 {
 	const struct helper_pid p = {.pid = pid};
+	const struct member *m = NULL;
 
-	for (unsigned i = 0; i < f->member_n; i++)
+	for (unsigned i = 0; i < f->member_n && !m; i++)
 		if (f->member[i]->p.pid == pid)
-			return;
-	(void)family_member(f, &p, pid);
+			m = f->member[i];
+	if (!m)
+		m = family_member(f, &p, pid);
+	return m ? family_trust(f, m) : f->uid == 0 ? FAMILY_TRUSTED : FAMILY_UNKNOWN;
 }
 
 #define RETRIES 3
@@ -607,26 +632,16 @@ static void on_told(struct tap *t, const struct helper_event *e)
 	}
 }
 
-void pair_on_answer(struct lane *l, const struct helper_event *e)
+/* The answer to what is being asked of @t. */
+static void on_answer(struct tap *t, const struct helper_event *e, enum family_trust trust)
 {
-	struct family *f = family_find(l, family_of_cookie(e->cookie));
-	uint32_t slot = family_slot_of_cookie(e->cookie);
-	struct tap *t = f && slot < f->taps_n ? f->taps[slot] : NULL;
-
-	if (!t)
-		return;
-	if (e->type == HELPER_VERIFY) {
-		if (e->result == HELPER_R_LIVE || e->result == HELPER_R_LISTENER)
-			meet(f, e->sock_pid);
-		on_told(t, e);
-		if (!endpoint_same_addrs(&e->e, &t->asked))
-			return; /* to an earlier question */
-	}
-	if (!t->cookie || t->cookie != e->cookie)
-		return;
 	t->cookie = 0;
 	if (t->state != TAP_ASKING)
 		return;
+	if (trust == FAMILY_UNKNOWN) { /* whose the process is that has it is being asked */
+		later(t);
+		return;
+	}
 	if (e->type == HELPER_EXISTS)
 		on_confirm(t, e);
 	else if (t->stated && t->proof == PROOF_NONE)
@@ -634,4 +649,28 @@ void pair_on_answer(struct lane *l, const struct helper_event *e)
 	else
 		on_seen(t, e);
 	decide(t);
+}
+
+void pair_on_answer(struct lane *l, const struct helper_event *answer)
+{
+	struct family *f = family_find(l, family_of_cookie(answer->cookie));
+	uint32_t slot = family_slot_of_cookie(answer->cookie);
+	struct tap *t = f && slot < f->taps_n ? f->taps[slot] : NULL;
+	enum family_trust trust = FAMILY_TRUSTED;
+	struct helper_event e = *answer;
+
+	if (!t)
+		return;
+	if (e.type != HELPER_EXISTS && (e.result == HELPER_R_LIVE || e.result == HELPER_R_LISTENER)) {
+		trust = meet(f, e.sock_pid);
+		if (trust != FAMILY_TRUSTED)
+			e.result = HELPER_R_FOREIGN;
+	}
+	if (e.type == HELPER_VERIFY) {
+		on_told(t, &e);
+		if (!endpoint_same_addrs(&e.e, &t->asked))
+			return; /* to an earlier question */
+	}
+	if (t->cookie && t->cookie == e.cookie)
+		on_answer(t, &e, trust);
 }

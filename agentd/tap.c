@@ -285,7 +285,19 @@ static void take_socket(struct tap *t, const struct rec *r, const uint8_t *data)
 	pair_ask_told(t, told);
 }
 
-/* @again: the handle's session was renegotiated on the same connection. */
+/* Is this OPEN a renegotiation of the session that @t is? The same ends say so, while the socket lives; the wire does, if it
+ * does not know the random. */
+static bool goes_on(struct tap *t, const struct rec_open *o, const struct endpoint *e)
+{
+	bool stated = o->flags & REC_OPEN_ADDRS;
+
+	if (t->state != TAP_PAIRED || !(o->flags & REC_OPEN_SERVER) != !t->server)
+		return false;
+	if (stated ? !endpoint_same_addrs(e, &t->e) : t->stated)
+		return false;
+	return (stated && !t->destroyed) || pair_renegotiated(t, o);
+}
+
 static void use_open(struct tap *t, const struct rec *r, const uint8_t *data)
 {
 	struct rec_open o;
@@ -302,8 +314,7 @@ static void use_open(struct tap *t, const struct rec *r, const uint8_t *data)
 		o.pid = told->pid;
 	}
 	get_endpoint(&o, &e);
-	again = t->state == TAP_PAIRED && !t->destroyed && !(o.flags & REC_OPEN_SERVER) == !t->server &&
-		(o.flags & REC_OPEN_ADDRS ? endpoint_same_addrs(&e, &t->e) : !t->stated && pair_renegotiated(t, &o));
+	again = goes_on(t, &o, &e);
 	if (!again && t->state != TAP_CLOSED)
 		tap_close(t);
 	for (unsigned d = 0; d < 2; d++) {

@@ -3,6 +3,7 @@
 #include "wire.h"
 
 #include <errno.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,11 +22,12 @@
 
 #define TABLE_FILE "hellos"
 #define LOOPBACK 1u
-#define READ_STEP 32u		    /* packets between two chances for the lane */
-#define READ_MAX 4096u		    /* packets of one socket in one pass */
-#define PATIENCE_NS 20000000u	    /* how long the lane waits for the reader at most ... */
-#define PATIENCE_SHARE 8	    /* ... and which part of its time: who floods us cannot hold it up for more */
-#define NETNS_WAIT_MS 3000	    /* for the helper, at the start */
+#define READ_STEP 32u	      /* packets between two chances for the lane */
+#define READ_MAX 4096u	      /* packets of one socket in one pass */
+#define PATIENCE_NS 20000000u /* how long the lane waits for the reader at most ... */
+#define PATIENCE_SHARE 8      /* ... and which part of its time: who floods us cannot hold it up for more */
+#define HURRY_NS 2000000ull   /* the lane is waked for handshakes that nobody else may see at most once in so long */
+#define NETNS_WAIT_MS 3000    /* for the helper, at the start */
 #define NETNS_IDLE_NS 5000000000ull /* a namespace without a tapped process is let go after so long */
 #define DROPS_LOG_NS 30000000000ull /* between two lines about lost hellos */
 
@@ -77,7 +80,7 @@ static struct wire_ns *find_ns(const struct wire *w, uint64_t netns)
 	return NULL;
 }
 
-static void tell_sessions(struct wire *w, const struct hello *h, uint64_t netns, uint64_t now_ns)
+static void tell_sessions(struct wire *w, const struct hello *h, uint64_t netns, uint32_t ifindex, uint64_t now_ns)
 {
 	struct wire_news *to;
 
@@ -91,6 +94,7 @@ static void tell_sessions(struct wire *w, const struct hello *h, uint64_t netns,
 	to->hello = *h;
 	to->netns = netns;
 	to->now_ns = now_ns;
+	to->ifindex = ifindex;
 }
 
 /* Does it say that it comes from a socket of this host, and comes in all the same? Then somebody else has made it. On
@@ -120,7 +124,7 @@ static void on_hello(void *arg, const struct hello_sock *s, const struct hello *
 		w->forged++;
 		return;
 	}
-	tell_sessions(w, h, s->netns, now);
+	tell_sessions(w, h, s->netns, ifindex, now);
 	seen = hellos_add(w->table, h, s->netns, ifindex, now);
 	if (!seen)
 		return;
@@ -145,6 +149,10 @@ static void pass(struct wire *w)
 		}
 	w->passed = number;
 	pthread_cond_broadcast(&w->drained);
+	if (w->news_n && clock_of(CLOCK_MONOTONIC) - w->told_lane_ns > HURRY_NS) {
+		w->told_lane_ns = clock_of(CLOCK_MONOTONIC);
+		ev_async_send(w->lane->loop, &w->hurry);
+	}
 	pthread_mutex_unlock(&w->lock);
 }
 
@@ -184,6 +192,16 @@ static void wait_for_reader(struct wire *w)
 	w->patience_ns -= spent < w->patience_ns ? spent : w->patience_ns;
 }
 
+/* Is it a session that is to be shown in the clear? Not our own tunnel; of one interface, if one was asked for. */
+static bool counts(const struct wire *w, const struct wire_news *n)
+{
+	const char *iface = w->lane->conf->interface;
+
+	if (w->own && own_is_tunnel(w->own, &n->hello.t))
+		return false;
+	return strcmp(iface, "any") == 0 || (n->netns == w->own_netns && n->ifindex == if_nametoindex(iface));
+}
+
 void wire_read(struct wire *w)
 {
 	struct wire_news *news;
@@ -201,7 +219,7 @@ void wire_read(struct wire *w)
 	w->news_n = 0;
 	pthread_mutex_unlock(&w->lock);
 	for (uint32_t i = 0; i < n; i++)
-		if (!w->own || !own_is_tunnel(w->own, &news[i].hello.t))
+		if (counts(w, &news[i]))
 			sessions_hello(w->sessions, &news[i].hello, news[i].netns, news[i].now_ns);
 }
 
@@ -290,7 +308,7 @@ static struct wire_ns *add_ns(struct wire *w, uint64_t netns, int fd)
 	ns->wire = w;
 	ns->sock.fd = fd;
 	ns->sock.netns = netns;
-	ns->diag = -1;
+	ns->diag = ns->pidfd = -1;
 	ns->since_ns = clock_of(CLOCK_MONOTONIC);
 	pthread_mutex_lock(&w->lock);
 	w->ns[w->ns_n++] = ns;
@@ -311,6 +329,8 @@ static void drop_ns(struct wire *w, unsigned i)
 	close(ns->sock.fd);
 	if (ns->diag != -1)
 		close(ns->diag);
+	if (ns->pidfd != -1)
+		close(ns->pidfd);
 	free(ns);
 }
 
@@ -342,20 +362,34 @@ void wire_on_netns(struct wire *w, const struct helper_event *e)
 	close(e->fd);
 }
 
+/* The process by whose number a namespace was asked for has died. */
+static void forget_pid(struct wire_ns *ns)
+{
+	struct pollfd p = {.fd = ns->pidfd, .events = POLLIN};
+
+	if (ns->pidfd == -1 || poll(&p, 1, 0) <= 0)
+		return;
+	close(ns->pidfd);
+	ns->pidfd = -1;
+	ns->asked_for = false;
+}
+
 /* Namespaces that were opened for tapped processes of which none is left: they are not kept alive. */
 static void let_go(struct wire *w)
 {
 	for (unsigned i = 1; i < w->ns_n;) {
 		struct wire_ns *ns = w->ns[i];
-		bool used = ns->asked_for || w->lane->now_ns - ns->since_ns < NETNS_IDLE_NS;
+		bool used;
+
+		forget_pid(ns);
+		used = ns->asked_for || w->lane->now_ns - ns->since_ns < NETNS_IDLE_NS;
 
 		for (const struct family *f = w->lane->families; f && !used; f = f->next)
 			used = f->netns == ns->sock.netns || !f->netns;
-		if (used) {
+		if (used || helper_netns_close(w->lane->helper, ns->sock.netns) != 0) {
 			i++;
 			continue;
 		}
-		(void)helper_netns_close(w->lane->helper, ns->sock.netns);
 		log_info("wire", "network namespace %llu has no tapped process any more",
 			 (unsigned long long)ns->sock.netns);
 		drop_ns(w, i);
@@ -425,6 +459,8 @@ static int open_one(struct wire *w, struct helper *h, const char *name, uint64_t
 		return ret;
 	}
 	ns = find_ns(w, o.netns);
+	if (ns && ns->pidfd == -1 && is_pid(name, &pid) && !ns->asked_for)
+		ns->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (ns)
 		ns->asked_for = true;
 	return 0;
@@ -550,11 +586,25 @@ int wire_open(struct wire *w, const char *socket, struct sessions *sessions, con
 	return ret;
 }
 
+static void on_hurry(struct ev_loop *loop, ev_async *a, int events)
+{
+	struct wire *w = a->data;
+
+	(void)loop;
+	(void)events;
+	lane_clock(w->lane);
+	wire_read(w);
+	(void)helper_flush(w->lane->helper);
+}
+
 int wire_start(struct wire *w, struct lane *l)
 {
 	int ret;
 
 	w->lane = l;
+	ev_async_init(&w->hurry, on_hurry);
+	w->hurry.data = w;
+	ev_async_start(l->loop, &w->hurry);
 	ret = pthread_create(&w->reader, NULL, reader, w);
 	if (ret)
 		return -ret;
@@ -574,6 +624,7 @@ void wire_close(struct wire *w)
 		wake_reader(w);
 		pthread_join(w->reader, NULL);
 		ev_timer_stop(w->lane->loop, &w->second);
+		ev_async_stop(w->lane->loop, &w->hurry);
 	}
 	while (w->ns_n)
 		drop_ns(w, w->ns_n - 1);

@@ -40,6 +40,7 @@ struct wire_ns {
 	struct hello_sock sock;
 	int diag;	   /* sockdiag_open() there */
 	bool asked_for;	   /* --netns NAME or PID: stays as long as that is there */
+	int pidfd;	   /* of that PID; -1: none */
 	uint64_t since_ns; /* when it was opened */
 };
 
@@ -48,6 +49,7 @@ struct wire_ns {
 struct wire_news {
 	struct hello hello;
 	uint64_t netns, now_ns;
+	uint32_t ifindex;
 };
 
 struct wire {
@@ -76,6 +78,8 @@ struct wire {
 	uint64_t frames, others, drops, of_closed_drops;
 	uint64_t drops_told;
 	uint64_t told_ns;
+	uint64_t told_lane_ns;
+	ev_async hurry; /* somebody's handshake: whose it is must be asked while it lasts */
 	ev_timer second;
 };
 

@@ -114,6 +114,7 @@ static unsigned asked_n;
 static bool scan_asked;
 static enum helper_result verdict_is = HELPER_R_LIVE, exists_is = HELPER_R_LIVE;
 static uint64_t exists_cookie = 1; /* the socket that has these addresses now */
+static int32_t sock_pid_is;	   /* who has the socket, by VERIFY's answer; 0: we */
 static bool helper_is_slow;	   /* answers wait for answer() */
 
 int helper_verify(struct helper *h, uint64_t cookie, const struct helper_pid *p, size_t n, int fd_hint,
@@ -125,8 +126,11 @@ int helper_verify(struct helper *h, uint64_t cookie, const struct helper_pid *p,
 	(void)fd_hint;
 	if (asked_n == ASKED_MAX)
 		return -EAGAIN;
-	asked[asked_n++] =
-		(struct helper_event){.type = HELPER_VERIFY, .cookie = cookie, .e = *e, .sock_pid = getpid(), .fd = -1};
+	asked[asked_n++] = (struct helper_event){.type = HELPER_VERIFY,
+						 .cookie = cookie,
+						 .e = *e,
+						 .sock_pid = sock_pid_is ? sock_pid_is : getpid(),
+						 .fd = -1};
 	return 0;
 }
 

@@ -8,12 +8,24 @@
 #define MINE 1000u   /* the process's user */
 #define THEIRS 1001u /* somebody else's */
 
+/* Process @pid of user @uid maps the family's memory. */
+static void maps_the_memory(int32_t pid, uint32_t uid)
+{
+	uint16_t ignored;
+	struct member *m = a_process(pid, &ignored);
+
+	m->uids_known = true;
+	m->uid = m->fsuid = uid;
+}
+
 static void begin_wire(void)
 {
 	char err[HELLOS_ERR];
 
 	begin_family();
 	fam->uid = MINE;
+	maps_the_memory(PID, MINE);
+	sock_pid_is = PID;
 	assert_int_equal(hellos_open(&wire.table, NULL, 1024, err), 0);
 	assert_int_equal(hellos_open(&wire.inner, NULL, 64, err), 0);
 	wire.own_netns = OWN_NETNS;
@@ -23,6 +35,7 @@ static void end_wire(void)
 {
 	hellos_close(&wire.table);
 	hellos_close(&wire.inner);
+	sock_pid_is = 0;
 	end_family();
 }
 
@@ -209,6 +222,50 @@ static void test_a_socket_of_root_is_proven_by_its_descriptor(void **state)
 	assert_true(forged(5) == 1500 && lane.by[EVIDENCE_WIRE] == 1);
 	app_free(&a);
 	end_wire();
+}
+
+/* A server of another user was made to map the family's memory: what it has is not the family's. */
+static void test_a_stranger_does_not_speak_for_the_family(void **state)
+{
+	(void)state;
+	for (unsigned stated = 0; stated < 2; stated++) {
+		struct app a;
+
+		begin_wire();
+		maps_the_memory(77, 0);
+		sock_pid_is = 77;
+		shown(5, ends(1, 1029, 2, 443), OWN_NETNS, 2, SIDE_CLIENT, HELLOS_LOCAL, 0);
+		a = stated ? opened(5, false) : hidden(5, false, 0x0304);
+		talk(&a);
+		for (unsigned i = 0; i < 5; i++)
+			pass(500);
+		assert_int_equal(forged(5), 0);
+		assert_int_equal(lane.sum.unverified, 1500);
+		app_free(&a);
+		end_wire();
+	}
+}
+
+/* Root's short connection, over before anybody could be asked: nobody else's, as far as is known. */
+static void test_root_is_believed(void **state)
+{
+	(void)state;
+	for (unsigned root = 0; root < 2; root++) {
+		struct app a;
+
+		begin_wire();
+		verdict_is = HELPER_R_GONE;
+		fam->uid = fam->member[0]->uid = fam->member[0]->fsuid = root ? 0 : MINE;
+		shown(5, ends(1, 5005, 2, 443), OWN_NETNS, 2, SIDE_CLIENT, HELLOS_NONE, 0);
+		a = hidden(5, false, 0x0304);
+		talk(&a);
+		for (unsigned i = 0; i < 5; i++)
+			pass(500);
+		assert_int_equal(forged(5), root ? 1500 : 0);
+		assert_int_equal(lane.sum.unverified, root ? 0 : 1500);
+		app_free(&a);
+		end_wire();
+	}
 }
 
 /* Forged hellos with the same random come later: the pairing stays, and before it the process's own tuple wins. */
@@ -559,6 +616,8 @@ int main(void)
 		cmocka_unit_test(test_too_much_that_waits_has_a_name),
 		cmocka_unit_test(test_somebody_elses_random_gives_nothing),
 		cmocka_unit_test(test_a_socket_of_root_is_proven_by_its_descriptor),
+		cmocka_unit_test(test_a_stranger_does_not_speak_for_the_family),
+		cmocka_unit_test(test_root_is_believed),
 		cmocka_unit_test(test_later_hellos_steal_nothing),
 		cmocka_unit_test(test_namespaces_with_the_same_addresses),
 		cmocka_unit_test(test_redirect_shows_the_wires_tuple),
