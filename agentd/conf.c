@@ -43,7 +43,7 @@ const struct opt conf_table[] = {
 	 "replay to IFACE although it has addresses or carries the default route"},
 	{OPT_STRING, 0, 'w', "write", "FILE", AT(write), 0, 0, NULL, "write a pcapng file (-: standard output)"},
 	{OPT_UINT, 0, 'm', "mtu", "MTU", AT(mtu), 576, 65521, NULL,
-	 "force the MTU of forged packets (default: the receiver's or interface's, else 1500)"},
+	 "force the MTU of what is sent (default: the receiver's or interface's, else 1500)"},
 	{OPT_SIZE, 0, 0, "queue", "BYTES", AT(queue), 4u << 20, 16ull << 30, "64M", "what may wait for the tunnel"},
 	{OPT_HEAD, 0, 0, "The rest", NULL, 0, 0, 0, NULL, NULL},
 	{OPT_SIZE, 0, 0, "pool-size", "BYTES", AT(pool_size), (uint64_t)SHM_CHUNKS_MIN *SHM_CHUNK,
