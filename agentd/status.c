@@ -68,9 +68,10 @@ static void wire_json(struct lane *l, FILE *to)
 	wire_count(w, &n);
 	fprintf(to,
 		", \"wire\": {\"hellos\": %" PRIu64 ", \"drops\": %" PRIu64
-		", \"namespaces\": %u, \"randoms\": %" PRIu64 ", \"crowded\": %" PRIu64 ", \"evicted\": %" PRIu64
-		", \"forged\": %" PRIu64 ", \"untold\": %" PRIu64 "}",
-		w->hellos, w->drops, w->ns_n, n.used, n.crowded, n.evicted, w->forged, w->news_lost);
+		", \"namespaces\": %u, \"namespaces_failed\": %" PRIu64 ", \"randoms\": %" PRIu64
+		", \"crowded\": %" PRIu64 ", \"evicted\": %" PRIu64 ", \"forged\": %" PRIu64 ", \"untold\": %" PRIu64
+		"}",
+		w->hellos, w->drops, w->ns_n, w->netns_failed, n.used, n.crowded, n.evicted, w->forged, w->news_lost);
 	if (!w->sessions)
 		return;
 	fputs(", ", to);
@@ -97,9 +98,12 @@ static void wire_text(struct lane *l, FILE *to)
 
 	wire_count(w, &n);
 	fprintf(to,
-		"handshakes: %" PRIu64 " hellos seen in %u namespaces, %" PRIu64 " dropped by the kernel; %" PRIu64
+		"handshakes: %" PRIu64 " hellos seen in %u namespace%s, %" PRIu64 " dropped by the kernel; %" PRIu64
 		" randoms known, %" PRIu64 " crowded, %" PRIu64 " evicted, %" PRIu64 " forged by others\n",
-		w->hellos, w->ns_n, w->drops, n.used, n.crowded, n.evicted, w->forged);
+		w->hellos, w->ns_n, w->ns_n == 1 ? "" : "s", w->drops, n.used, n.crowded, n.evicted, w->forged);
+	if (w->netns_failed)
+		fprintf(to, "namespaces of tapped processes that could not be opened: %" PRIu64 " times, see the log\n",
+			w->netns_failed);
 	if (w->sessions)
 		sessions_text(w->sessions, to);
 }

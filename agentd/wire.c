@@ -30,6 +30,7 @@
 #define NETNS_WAIT_MS 3000    /* for the helper, at the start */
 #define NETNS_IDLE_NS 5000000000ull /* a namespace without a tapped process is let go after so long */
 #define DROPS_LOG_NS 30000000000ull /* between two lines about lost hellos */
+#define NETNS_LOG_NS 30000000000ull /* ... about namespaces that cannot be opened */
 
 static uint64_t clock_of(clockid_t clock)
 {
@@ -334,10 +335,32 @@ static void drop_ns(struct wire *w, unsigned i)
 	free(ns);
 }
 
+static const char *why_no_netns(int err)
+{
+	switch (err) {
+	case EPERM:
+		return "not allowed: agentd needs CAP_SYS_ADMIN for it, from its start";
+	case ENOSPC:
+		return "too many are open";
+	case ENOENT:
+		return "there is no such network namespace below /run/netns, see ip-netns(8)";
+	default:
+		return strerror(err);
+	}
+}
+
 void wire_on_netns(struct wire *w, const struct helper_event *e)
 {
 	struct wire_ns *ns = find_ns(w, e->netns);
 
+	if (e->result == HELPER_R_ERROR) {
+		w->netns_failed++;
+		if (w->netns_failed == 1 || w->lane->now_ns - w->netns_told_ns > NETNS_LOG_NS) {
+			log_warn("wire", "cannot see the handshakes of a tapped process's network namespace: %s",
+				 why_no_netns(e->err));
+			w->netns_told_ns = w->lane->now_ns;
+		}
+	}
 	if (e->result == HELPER_R_GONE) { /* its name is gone, and the helper has let go of it */
 		for (unsigned i = 1; ns && i < w->ns_n; i++)
 			if (w->ns[i] == ns) {
@@ -452,10 +475,7 @@ static int open_one(struct wire *w, struct helper *h, const char *name, uint64_t
 		ret = o.err ? -o.err : -EINVAL;
 	if (ret) {
 		snprintf(err, WIRE_ERR, "--netns %.64s: %s", name,
-			 ret == -ESRCH	  ? "there is no such process"
-			 : ret == -ENOENT ? "there is no such network namespace below /run/netns, see ip-netns(8)"
-			 : ret == -EPERM  ? "not allowed: start agentd as root"
-					  : strerror(-ret));
+			 ret == -ESRCH ? "there is no such process" : why_no_netns(-ret));
 		return ret;
 	}
 	ns = find_ns(w, o.netns);
@@ -489,12 +509,9 @@ static void on_second(struct ev_loop *loop, ev_timer *t, int events)
 	lane_clock(l);
 	pthread_mutex_lock(&w->lock);
 	w->drops = w->of_closed_drops;
-	w->frames = w->others = 0;
 	for (unsigned i = 0; i < w->ns_n; i++) {
 		hello_sock_count(&w->ns[i]->sock);
 		w->drops += w->ns[i]->sock.drops;
-		w->frames += w->ns[i]->sock.frames;
-		w->others += w->ns[i]->sock.others;
 	}
 	pthread_mutex_unlock(&w->lock);
 	if (w->drops != w->drops_told && l->now_ns - w->told_ns > DROPS_LOG_NS) {

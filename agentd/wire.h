@@ -75,7 +75,9 @@ struct wire {
 	uint64_t own_netns;
 	uint64_t hellos; /* ever seen, in all namespaces, also those that are closed */
 	uint64_t forged; /* of these, came in from an end whose socket is here: passed over */
-	uint64_t frames, others, drops, of_closed_drops;
+	uint64_t drops, of_closed_drops;
+	uint64_t netns_failed; /* namespaces of tapped processes that could not be opened, --netns all */
+	uint64_t netns_told_ns;
 	uint64_t drops_told;
 	uint64_t told_ns;
 	uint64_t told_lane_ns;

@@ -108,11 +108,39 @@ static void test_a_hello_that_comes_in_from_our_own_socket_is_forged(void **stat
 	end();
 }
 
+static void test_a_namespace_that_cannot_be_opened_is_told(void **state)
+{
+	struct helper_event e = {.type = HELPER_NETNS, .result = HELPER_R_ERROR, .err = EPERM, .fd = -1, .last = true};
+	char log[1000] = "", file[] = "/tmp/test_wire.XXXXXX";
+	int fd = mkstemp(file), old = dup(STDERR_FILENO);
+	static struct lane lane;
+
+	(void)state;
+	assert_true(fd != -1 && old != -1);
+	begin();
+	w.lane = &lane;
+	dup2(fd, STDERR_FILENO);
+	for (unsigned second = 0; second < 40; second++) {
+		lane.now_ns = second * 1000000000ull;
+		wire_on_netns(&w, &e);
+	}
+	dup2(old, STDERR_FILENO);
+	assert_int_equal(w.netns_failed, 40);
+	assert_true(pread(fd, log, sizeof(log) - 1, 0) > 0);
+	assert_non_null(strstr(log, "CAP_SYS_ADMIN"));
+	assert_ptr_equal(strchr(strchr(log, '\n') + 1, '\n') + 1, log + strlen(log)); /* twice in 40 seconds */
+	close(fd);
+	close(old);
+	unlink(file);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_flood_does_not_hold_up_the_lane),
 		cmocka_unit_test(test_a_hello_that_comes_in_from_our_own_socket_is_forged),
+		cmocka_unit_test(test_a_namespace_that_cannot_be_opened_is_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
