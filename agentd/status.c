@@ -187,16 +187,12 @@ static void line(FILE *to, const char *name, uint64_t n, const char *what)
 	fprintf(to, "  %-14s %16" PRIu64 "  %s\n", name, n, what);
 }
 
-static void text(struct status *s, FILE *to)
+/* The equations of account.h, line by line. */
+static void account_text(struct lane *l, FILE *to)
 {
-	struct lane *l = s->lane;
 	const struct account *a = &l->sum;
 	struct equations e = equations_of(l);
-	char sink[256] = "";
-	unsigned shown = 0;
 
-	l->sink->ops->describe(l->sink, sink, sizeof(sink));
-	fprintf(to, "agentd %s, process %d\n\nCleartext, in bytes\n", TLSTAP_VERSION, (int)getpid());
 	line(to, "reported", e.reported, "by the TLS libraries of tapped processes");
 	line(to, "= decided", e.decided, "");
 	line(to, "+ pending", e.pending, "in shared memory");
@@ -232,6 +228,17 @@ static void text(struct status *s, FILE *to)
 	line(to, "+ in flight", l->sink->n.in_flight, "");
 	line(to, "+ backlog", l->sink->n.backlog, "");
 	line(to, "+ unknown", l->sink->n.unknown, "under way when a tunnel broke");
+}
+
+static void text(struct status *s, FILE *to)
+{
+	struct lane *l = s->lane;
+	char sink[256] = "";
+	unsigned shown = 0;
+
+	l->sink->ops->describe(l->sink, sink, sizeof(sink));
+	fprintf(to, "agentd %s, process %d\n\nCleartext, in bytes\n", TLSTAP_VERSION, (int)getpid());
+	account_text(l, to);
 	fprintf(to, "\n%s: %s, %" PRIu64 " frames\n", l->sink->ops->name, sink, l->sink->n.frames);
 	if (l->capture)
 		capture_text(l, to);
