@@ -87,6 +87,7 @@ static void stop(struct agent *a)
 {
 	if (a->stopping)
 		return;
+	log_info("main", "stopping");
 	a->stopping = true;
 	a->settled_at = a->lane.sweeps + 4;
 	a->stop_at = ev_now(a->loop) + SETTLE_S;
@@ -109,7 +110,6 @@ static void on_term(struct ev_loop *loop, ev_signal *w, int events)
 {
 	(void)loop;
 	(void)events;
-	log_info("main", "stopping");
 	stop(w->data);
 }
 
