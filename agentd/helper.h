@@ -104,10 +104,10 @@ struct helper_event {
 };
 
 /* What helper_whose() found out about the process .p (.exe, .uid, .netns, .own_netns, .ns_pid, .seccomp as in PROC). */
-#define HELPER_WHOSE_TAP (1u << 0)	/* libtlstap is mapped */
-#define HELPER_WHOSE_ATTACHED (1u << 1) /* so is a mapping of ours */
-#define HELPER_WHOSE_TLS (1u << 2)   /* a TLS library that can be tapped is mapped (libssl, libgnutls; not NSS) */
-#define HELPER_WHOSE_32BIT (1u << 3) /* a 32-bit program */
+#define HELPER_WHOSE_TAP (1u << 0)	  /* libtlstap is mapped */
+#define HELPER_WHOSE_ATTACHED (1u << 1)	  /* so is a mapping of ours */
+#define HELPER_WHOSE_TLS (1u << 2)	  /* a TLS library that can be tapped is mapped (libssl, libgnutls; not NSS) */
+#define HELPER_WHOSE_32BIT (1u << 3)	  /* a 32-bit program */
 #define HELPER_WHOSE_UNREADABLE (1u << 4) /* its /proc entries may not be read: no rights */
 
 struct helper_req;
