@@ -19,7 +19,6 @@
 #include "common/segment.h"
 
 #define CAPTURE_ERR 512
-#define CAPTURE_BUFFER (64u << 20) /* bytes of the kernel's ring, --buffer-size */
 #define CAPTURE_SNAPLEN 262144
 
 struct lane;

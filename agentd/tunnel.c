@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "backlog.h"
+#include "common/forge.h"
 #include "common/local.h"
 #include "common/log.h"
 #include "common/own.h"
@@ -32,8 +33,6 @@
 #define COMPONENT "tunnel"
 #define DEFAULT_PORT 3005
 #define DEFAULT_MTU 1500
-#define MTU_MIN 576
-#define MTU_MAX 65521
 #define CONNECT_S 5.0 /* for one address; also for the TLS handshake */
 #define HELLO_S 1.0   /* after which a receiver that says nothing is taken for a native one */
 #define BACKOFF_MIN_S 0.2
@@ -284,7 +283,7 @@ static uint32_t choose_mtu(const struct tunnel *t, uint32_t receiver)
 
 	if (receiver != 0 && mtu > receiver)
 		mtu = receiver;
-	return mtu < MTU_MIN ? MTU_MIN : mtu;
+	return mtu < FORGE_MTU_MIN ? FORGE_MTU_MIN : mtu;
 }
 
 static void up(struct tunnel *t, uint32_t receiver_mtu)
@@ -776,8 +775,8 @@ struct sink *sink_tunnel(struct ev_loop *loop, const char *host_port, uint32_t m
 		(void)snprintf(err, SINK_ERR, "receiver \"%.100s\": expected HOST[:PORT]", host_port);
 		goto fail;
 	}
-	if (mtu != 0 && (mtu < MTU_MIN || mtu > MTU_MAX)) {
-		(void)snprintf(err, SINK_ERR, "MTU %u: expected %u to %u", mtu, MTU_MIN, MTU_MAX);
+	if (mtu != 0 && (mtu < FORGE_MTU_MIN || mtu > FORGE_MTU_MAX)) {
+		(void)snprintf(err, SINK_ERR, "MTU %u: expected %u to %u", mtu, FORGE_MTU_MIN, FORGE_MTU_MAX);
 		goto fail;
 	}
 	if (backlog_init(&t->backlog, queue < 4 * BATCH_BYTES ? 4 * BATCH_BYTES : queue) != 0) {

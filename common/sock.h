@@ -28,9 +28,6 @@ int sock_parse(const char *text, uint16_t def_port, char ret_host[static SOCK_HO
  * Returns @ret. */
 char *sock_str(const struct sockaddr *sa, socklen_t len, char ret[static SOCK_STRLEN]);
 
-/* Make an existing descriptor non-blocking and close-on-exec. Returns 0 or -errno. */
-int sock_nonblock(int fd);
-
 /* Listen on the unix socket @path.
  * @type  SOCK_SEQPACKET or SOCK_STREAM
  * @mode  permissions of the file, from its first moment on

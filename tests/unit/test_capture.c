@@ -27,6 +27,7 @@
 #include "common/flow.h"
 #include "common/own.h"
 
+#define BUFFER (64u << 20) /* bytes of the ring */
 #define WAIT_MS 5000
 #define FRAMES_MAX 40000u
 
@@ -333,7 +334,7 @@ static void test_all_comes_out_as_it_was(void **state)
 	int fd;
 
 	(void)state;
-	start("vb", NULL, CAPTURE_BUFFER);
+	start("vb", NULL, BUFFER);
 	fd = sender("va");
 	for (uint16_t i = 0; i < 9; i++) {
 		size_t pad = i * 150u, len = frame(p, kinds[i], i, pad);
@@ -362,7 +363,7 @@ static void test_what_is_ours_stays_out(void **state)
 	int fd;
 
 	(void)state;
-	start("vb", NULL, CAPTURE_BUFFER);
+	start("vb", NULL, BUFFER);
 	fd = sender("va");
 	for (unsigned i = 0; i < 8; i++)
 		send_frame(fd, tunnel[i], 1, 10);
@@ -395,7 +396,7 @@ static void test_without_credit_nothing_is_lost(void **state)
 	int fd;
 
 	(void)state;
-	start("vb", NULL, CAPTURE_BUFFER);
+	start("vb", NULL, BUFFER);
 	fd = sender("va");
 	credit = 0;
 	for (uint16_t i = 0; i < 5000; i++)
@@ -444,7 +445,7 @@ static void test_large_frames_are_cut(void **state)
 	int fd;
 
 	(void)state;
-	start("lo", NULL, CAPTURE_BUFFER); /* takes them */
+	start("lo", NULL, BUFFER); /* takes them */
 	fd = sender("lo");
 	send_frame(fd, TCP4, 7, 20000);
 	wait_for(14);
@@ -464,7 +465,7 @@ static void test_any_keeps_tags_and_knows_interfaces(void **state)
 	int fd;
 
 	(void)state;
-	start("any", NULL, CAPTURE_BUFFER);
+	start("any", NULL, BUFFER);
 	fd = sender("va");
 	send_frame(fd, TCP4 | TAG, 1, 50);
 	wait_for(2); /* at both ends */
@@ -493,7 +494,7 @@ static void test_down_and_up(void **state)
 	int fd;
 
 	(void)state;
-	start("vb", NULL, CAPTURE_BUFFER);
+	start("vb", NULL, BUFFER);
 	fd = sender("va");
 	send_frame(fd, UDP4, 1, 0);
 	wait_for(1);
@@ -518,7 +519,7 @@ static void test_gone_and_back(void **state)
 	int fd;
 
 	(void)state;
-	start("vb", "udp", CAPTURE_BUFFER);
+	start("vb", "udp", BUFFER);
 	for (unsigned round = 0; round < 2; round++) {
 		assert_true(ip("link del vb"));
 		pump_ms(600);
@@ -551,7 +552,7 @@ static void test_renamed(void **state)
 	int fd;
 
 	(void)state;
-	start("vb", NULL, CAPTURE_BUFFER);
+	start("vb", NULL, BUFFER);
 	fd = sender("va");
 	assert_true(ip("link set vb down") && ip("link set vb name vx") && ip("link set vx up"));
 	pump_ms(600);
@@ -581,7 +582,7 @@ static void test_another_kind_does_not_come_back(void **state)
 	char text[100];
 
 	(void)state;
-	start("vb", NULL, CAPTURE_BUFFER);
+	start("vb", NULL, BUFFER);
 	assert_true(ip("link del vb") && ip("tuntap add mode tun name vb"));
 	if (!ip("link set vb up"))
 		skip();
@@ -599,7 +600,7 @@ static void test_the_end(void **state)
 	int fd;
 
 	(void)state;
-	start("vb", NULL, CAPTURE_BUFFER);
+	start("vb", NULL, BUFFER);
 	fd = sender("va");
 	for (uint16_t i = 0; i < 1000; i++)
 		send_frame(fd, UDP4, i, 100);
@@ -613,7 +614,7 @@ static void test_the_end(void **state)
 	assert_int_equal(got, 1000);
 	capture_close(&c);
 	/* and while packets come without end */
-	start("vb", NULL, CAPTURE_BUFFER);
+	start("vb", NULL, BUFFER);
 	capture_end(c);
 	for (unsigned ms = 0; !capture_ended(c) && ms < WAIT_MS; ms++) {
 		send_frame(fd, UDP4, 1, 100);
@@ -626,7 +627,7 @@ static void test_the_end(void **state)
 static int opens(const char *iface, const char *filter)
 {
 	struct capture *one = NULL;
-	int r = capture_open(&one, iface, filter, CAPTURE_BUFFER, own, err);
+	int r = capture_open(&one, iface, filter, BUFFER, own, err);
 
 	assert_true(r == 0 ? one != NULL : one == NULL && strchr(err, '\n') == NULL);
 	capture_close(&one);
@@ -737,7 +738,7 @@ static void test_filters_let_through(void **state)
 		unsigned seen = 0;
 
 		got = 0;
-		start("vb", filter[i].expr, CAPTURE_BUFFER);
+		start("vb", filter[i].expr, BUFFER);
 		for (uint16_t k = 0; k < 4; k++)
 			send_frame(fd, kinds[k], k, 20);
 		pump_ms(40);
