@@ -83,7 +83,8 @@ static bool has_died(const struct guest *g)
 #define SO_NETNS_COOKIE 71 /* Linux 5.14 */
 #endif
 
-/* The kernel's name of the network namespace where the socket @fd, or the other end of it, was made; 0: it does not say. */
+/* The kernel's name of the network namespace where the socket @fd, or the other end of it, was made; 0: it does not
+ * say. */
 static uint64_t peer_netns(int fd)
 {
 	uint64_t cookie = 0;
@@ -243,8 +244,8 @@ static struct guest *free_place(struct attach *a)
 	return NULL;
 }
 
-/* A place for a guest of @uid. Whoever asks does so at once, so that the oldest silent one goes: of @uid itself if these
- * are many; if all places are taken, of the user who has most. */
+/* A place for a guest of @uid. Whoever asks does so at once, so that the oldest silent one goes: of @uid itself if
+ * these are many; if all places are taken, of the user who has most. */
 static struct guest *place_for(struct attach *a, uid_t uid)
 {
 	struct guest *g = free_place(a), *oldest = NULL;

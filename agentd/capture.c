@@ -78,9 +78,9 @@ static bool is_forged(const struct link_frame *f, const uint8_t *p)
 	return memcmp(f->head + 6, from, 6) == 0 && (f->to == PACKET_OTHERHOST || f->to == PACKET_OUTGOING);
 }
 
-/* What the kernel knows of a packet and libpcap does not tell is in the ring's own header, at a fixed distance before what
- * we are given, by the lengths of the link header and of what libpcap put in front (a VLAN tag, a cooked header). That it
- * is the header of this packet is told by its offset, length and time. */
+/* What the kernel knows of a packet and libpcap does not tell is in the ring's own header, at a fixed distance before
+ * what we are given, by the lengths of the link header and of what libpcap put in front (a VLAN tag, a cooked header).
+ * That it is the header of this packet is told by its offset, length and time. */
 static bool ring_header(const struct capture *c, const struct pcap_pkthdr *h, const uint8_t *p,
 			struct tpacket3_hdr *ret)
 {

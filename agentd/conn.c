@@ -243,8 +243,8 @@ static struct conn *make(struct tap *t, const struct tuple *real, const struct t
 	return c;
 }
 
-/* May one more tap of @t's family claim @t's end? A process that says OPEN of the same socket again and again would make
- * everybody else's way through its bucket long. */
+/* May one more tap of @t's family claim @t's end? A process that says OPEN of the same socket again and again would
+ * make everybody else's way through its bucket long. */
 static bool end_has_place(const struct tap *t)
 {
 	unsigned n = 0;

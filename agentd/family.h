@@ -87,7 +87,8 @@ struct family {
  * stays the family's. Returns 0 or -errno; -ENOSPC: FAMILIES_MAX. */
 int family_new(struct lane *l, uint32_t chunks, pid_t pid, struct family **ret);
 
-/* May user @uid's process @pid have one more family? Returns 0, -EUSERS: FAMILIES_PID_MAX, or -EDQUOT: FAMILIES_UID_MAX. */
+/* May user @uid's process @pid have one more family? Returns 0, -EUSERS: FAMILIES_PID_MAX, or -EDQUOT:
+ * FAMILIES_UID_MAX. */
 int family_may(const struct lane *l, pid_t pid, uid_t uid);
 
 /* Process @pid writes into @f from now on: it has left all others, by exec or of its own will. */
@@ -123,8 +124,8 @@ void family_ask_uids(struct family *f);
 void family_on_proc(struct lane *l, const struct helper_event *e);
 
 /* Does what @m has speak for the family? Whoever attached does; of those that map its memory as well, root's family
- * believes all, for these may have been root's children before they became somebody else; any other believes its own user's
- * only, for a stranger can be made to map what it is sent. */
+ * believes all, for these may have been root's children before they became somebody else; any other believes its own
+ * user's only, for a stranger can be made to map what it is sent. */
 enum family_trust {
 	FAMILY_STRANGER,
 	FAMILY_UNKNOWN,

@@ -72,8 +72,8 @@ int hello_sock_open(void)
 	return fd;
 }
 
-/* A frame that was forged by one of us and is replayed here: from our address, to one that nobody has. A host that has made
- * our address its own, and speaks to this one, is not hidden by it. */
+/* A frame that was forged by one of us and is replayed here: from our address, to one that nobody has. A host that has
+ * made our address its own, and speaks to this one, is not hidden by it. */
 static bool is_forged(const struct sockaddr_ll *from)
 {
 	static const uint8_t smac[6] = FLOW_SRC_MAC;

@@ -229,8 +229,8 @@ static bool is_local(const struct entry *e)
 	return false;
 }
 
-/* Who makes room? Those that ended long ago; then those that concern no socket of this host, which anybody can send as many
- * of as he likes; then what must. 0: the table is empty. */
+/* Who makes room? Those that ended long ago; then those that concern no socket of this host, which anybody can send as
+ * many of as he likes; then what must. 0: the table is empty. */
 static uint32_t victim(struct hellos *h)
 {
 	uint32_t over = h->over.first;

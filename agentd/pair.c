@@ -149,8 +149,8 @@ struct found {
 /* One namespace's hellos are read in their order, those of two in any. */
 #define NETNS_LATER_NS 100000000ull
 
-/* Can @s be another leg of the connection whose own one is @real? Nobody knows a random before it has been said: what our
- * end says is nowhere before it is at our own end. So who says somebody else's random again comes after it. */
+/* Can @s be another leg of the connection whose own one is @real? Nobody knows a random before it has been said: what
+ * our end says is nowhere before it is at our own end. So who says somebody else's random again comes after it. */
 static bool same_connection(const struct tap *t, const struct found *f, const struct tuple *real,
 			    const struct hellos_seen *s)
 {
@@ -185,8 +185,8 @@ static void paired(struct tap *t, enum evidence by, const struct tuple *real, co
 
 /* --- the socket that the process states ------------------------------------------------------------ */
 
-/* The processes that may hold the socket: first the one that calls itself @pid. A child that we have not met is taken at
- * its word if it maps the family's memory; that fails where its pid is one of another namespace, and then all
+/* The processes that may hold the socket: first the one that calls itself @pid. A child that we have not met is taken
+ * at its word if it maps the family's memory; that fails where its pid is one of another namespace, and then all
  * processes are looked through. false: ask again later. */
 static bool ask(struct tap *t, uint32_t gen, int32_t pid, int fd, const struct endpoint *e)
 {
@@ -239,8 +239,8 @@ static void later(struct tap *t)
 	t->ask_ns = t->family->lane->now_ns + more;
 }
 
-/* That socket @sock_cookie has the addresses @e was proven before this connection was told of. Has it still? What has closed
- * it had it to the end; another one may be anybody's. Returns true: t->e is proven; false: it is being asked. */
+/* That socket @sock_cookie has the addresses @e was proven before this connection was told of. Has it still? What has
+ * closed it had it to the end; another one may be anybody's. Returns true: t->e is proven; false: it is being asked. */
 static bool confirmed(struct tap *t, const struct endpoint *e, uint64_t sock_cookie)
 {
 	if (t->confirmed && endpoint_same(&t->asked, e)) {
@@ -299,8 +299,9 @@ static bool inner(struct tap *t)
 	return true;
 }
 
-/* Is @s the leg of a socket of the process's, though NAT has changed an address of it? What our end says is seen there first,
- * and leaves; what it is told is seen there last, and comes in. All else is of a connection that is only passed on here. */
+/* Is @s the leg of a socket of the process's, though NAT has changed an address of it? What our end says is seen there
+ * first, and leaves; what it is told is seen there last, and comes in. All else is of a connection that is only passed
+ * on here. */
 static bool own_leg(const struct found *f, const struct hellos_seen *s, uint64_t netns)
 {
 	if (s->netns != netns || !(f->own ? s->sent : s->received))
@@ -417,8 +418,8 @@ static void ask_about(struct tap *t, const struct hellos_seen *s, const struct f
 		later(t);
 }
 
-/* Its socket is gone, and whose it was could not be asked in time; it was nobody else's, as far as is known. Root is believed:
- * it could show what it likes to the IDS anyway. */
+/* Its socket is gone, and whose it was could not be asked in time; it was nobody else's, as far as is known. Root is
+ * believed: it could show what it likes to the IDS anyway. */
 static void by_root(struct tap *t, const struct hellos_seen *s, const struct found *all)
 {
 	endpoint_of(t, s, &t->e);
@@ -462,7 +463,7 @@ static void by_wire(struct tap *t)
 			later(t);
 	} else if (t->at < n) {
 		ask_about(t, &seen[t->at], &all);
-	} else { /* whose are its processes really? They may have changed their user, or be children that were not met */
+	} else { /* whose are its processes really? They may have changed their user, or be children not met */
 		t->uids_asked = true;
 		f->scanned = false;
 		family_ask_uids(f);
@@ -548,8 +549,8 @@ static enum family_trust meet(struct family *f, int32_t pid)
 #define RETRIES 3
 #define RETRY_NS 30000000ull /* doubled each time */
 
-/* The socket that the process states is not proven. Worth asking again? Perhaps it was handed to a child since the family
- * was last looked at; or the word of a server's socket's end is still on its way from the kernel. */
+/* The socket that the process states is not proven. Worth asking again? Perhaps it was handed to a child since the
+ * family was last looked at; or the word of a server's socket's end is still on its way from the kernel. */
 static bool again(struct tap *t, enum helper_result why)
 {
 	bool child = why == HELPER_R_FOREIGN || why == HELPER_R_NO_PROCESS || why == HELPER_R_ERROR;

@@ -285,8 +285,8 @@ static void take_socket(struct tap *t, const struct rec *r, const uint8_t *data)
 	pair_ask_told(t, told);
 }
 
-/* Is this OPEN a renegotiation of the session that @t is? The same ends say so, while the socket lives; the wire does, if it
- * does not know the random. */
+/* Is this OPEN a renegotiation of the session that @t is? The same ends say so, while the socket lives; the wire does,
+ * if it does not know the random. */
 static bool goes_on(struct tap *t, const struct rec_open *o, const struct endpoint *e)
 {
 	bool stated = o->flags & REC_OPEN_ADDRS;
@@ -393,7 +393,8 @@ static bool use_data(struct tap *t, const struct rec *r, const uint8_t *data)
 
 enum verdict { USE, WAIT, DROP };
 
-/* Does what waits cost more memory than it may? The lane's limit is for those only who hold more than their share of it. */
+/* Does what waits cost more memory than it may? The lane's limit is for those only who hold more than their share of
+ * it. */
 static bool too_much(const struct tap *t)
 {
 	const struct family *f = t->family;

@@ -116,7 +116,8 @@ static inline uint64_t tap_conn_off(const struct tap *t, enum dir d, uint64_t of
 /* The tap of slot @slot, made if it is new. NULL: no memory. */
 struct tap *tap_get(struct family *f, uint32_t slot);
 
-/* Record @r with its payload, copied, at @data. What cannot be used now waits. Returns false if no libtlstap wrote it. */
+/* Record @r with its payload, copied, at @data. What cannot be used now waits. Returns false if no libtlstap wrote
+ * it. */
 __attribute__((warn_unused_result)) bool tap_record(struct tap *t, const struct rec *r, const uint8_t *data);
 
 /* Use what has become usable. Returns false if the sink gave no credit. */

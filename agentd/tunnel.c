@@ -331,7 +331,8 @@ static bool on_hello(struct tunnel *t, const struct local_hello *h)
 	}
 	(void)snprintf(t->receiver, sizeof(t->receiver), "%.100s (receiverd %.40s)", h->host, h->version);
 	t->native = false;
-	/* It may hold us back for as long as its interface is gone; that it is alive is told by what it says (SILENCE_S). */
+	/* It may hold us back for as long as its interface is gone; that it is alive is told by what it says
+	 * (SILENCE_S). */
 	(void)setsockopt(t->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &for_ever, sizeof(for_ever));
 	if (t->state == HELLO)
 		up(t, h->mtu);

@@ -226,8 +226,8 @@ void wire_read(struct wire *w)
 
 /* --- the reader ------------------------------------------------------------------------------------ */
 
-/* A handshake is over in a millisecond, and on a busy machine an ordinary thread waits longer for its turn. So the reader is
- * a real-time one, for some 10 us per handshake, as long as it uses little: who floods us with hellos gets an
+/* A handshake is over in a millisecond, and on a busy machine an ordinary thread waits longer for its turn. So the
+ * reader is a real-time one, for some 10 us per handshake, as long as it uses little: who floods us with hellos gets an
  * ordinary thread for a while. */
 #define BUDGET_WINDOW_NS 100000000ull
 #define BUDGET_NS 25000000ull	      /* of a window */

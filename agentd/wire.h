@@ -3,14 +3,15 @@
  *
  *   hello_sock.c (one per network namespace) --hello--> wire.c --> hellos.c (the table)
  *                                                         |  +---> sessions.c (effectiveness)
- *                                                         +------> sock_diag: is an end a socket of this host, and whose?
+ *                                                         +------> sock_diag: is an end a socket here, and whose?
  *   pair.c --"who showed this random?"--> wire_find()
  *
  * A hello is in its socket before the TLS library has it; so who reads these sockets first, and then finds no entry,
  * knows that there was none.
  *
- * A thread of its own reads them as they come, because whose a socket is can be asked only while it lasts, and a lane may be
- * busy for milliseconds; all it touches is behind one lock. All functions here are called by the lane's thread. */
+ * A thread of its own reads them as they come, because whose a socket is can be asked only while it lasts, and a lane
+ * may be busy for milliseconds; all it touches is behind one lock. All functions here are called by the lane's
+ * thread. */
 #ifndef TLSTAP_WIRE_H
 #define TLSTAP_WIRE_H
 
@@ -115,15 +116,16 @@ void wire_cleartext(struct wire *w, const uint8_t *p, size_t len, const struct t
 		    uint64_t sock_cookie, uint32_t depth);
 
 /* The tuples that showed the random which the end @local has chosen; if there are none, those that showed the other
- * one. Nobody but that end can know its random before it has said it; the other one is in its peer's hands. Oldest first;
- * owners are filled in as far as they can be known.
+ * one. Nobody but that end can know its random before it has said it; the other one is in its peer's hands. Oldest
+ * first; owners are filled in as far as they can be known.
  * @server   NULL: not known
  * @ret_own  it is the random that @local has chosen */
 size_t wire_find(struct wire *w, const uint8_t client[32], const uint8_t server[32], enum side local,
 		 struct hellos_seen ret[static WIRE_FOUND], bool *ret_own);
 
-/* The connection inside which @family spoke this handshake. Returns false: none. *@ret_depth: 1 on TLS, 2 on TLS on TLS ...
- * *@ret_cookie: its socket's, 0 if it is not known */
+/* The connection inside which @family spoke this handshake. Returns false: none.
+ * *@ret_depth   1 on TLS, 2 on TLS on TLS ...
+ * *@ret_cookie  its socket's, 0 if it is not known */
 bool wire_find_inner(struct wire *w, const uint8_t client[32], const uint8_t server[32], uint64_t family,
 		     struct tuple *ret, uint64_t *ret_cookie, uint32_t *ret_depth);
 

@@ -2,7 +2,7 @@
 /* joined.h - the interfaces of a host on which a frame is seen that leaves out of one of them.
  *
  *   out of a veth: into its other end             out of a VLAN or macvlan: out of the interface below it
- *   out of a bridge or bond: out of its ports     into a port: into its bridge or bond, and out of a bridge's other ports
+ *   out of a bridge or bond: out of its ports     into a port: into its bridge or bond, a bridge's other ports
  *   into an interface: into the VLANs and macvlans above it
  *
  * Devices that pack frames into packets of their own (VXLAN) end it: what is below them carries other traffic too.

@@ -143,7 +143,8 @@ static int open_file(const char *path, struct file **ret)
 	const char *name = NULL;
 	int dir = open_folder(path, &name), r = dir < 0 ? dir : -ESTALE;
 
-	/* One at a time, so that nobody removes another's new file. Anybody can hold that lock: do not wait for ever. */
+	/* One at a time, so that nobody removes another's new file. Anybody can hold that lock: do not wait for
+	 * ever. */
 	for (int i = 0; dir >= 0 && i < LOCK_TRIES && flock(dir, LOCK_EX | LOCK_NB) == -1; i++)
 		(void)usleep(LOCK_WAIT_US);
 	for (int i = 0; i < 3 && r == -ESTALE; i++) {

@@ -21,7 +21,8 @@ struct rtnl_link {
 /* Describe the interface @name. Returns 0, -ENODEV or another errno. */
 int rtnl_link(const char *name, struct rtnl_link *ret);
 
-/* Make the dummy device @name, ARP off. Returns 0, -EOPNOTSUPP (the kernel has no dummy devices), -EPERM, -EEXIST ... */
+/* Make the dummy device @name, ARP off. Returns 0, -EOPNOTSUPP (the kernel has no dummy devices), -EPERM,
+ * -EEXIST ... */
 int rtnl_make_dummy(const char *name);
 
 /* Bring interface @index up. Returns 0 or -errno. */

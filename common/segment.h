@@ -8,8 +8,8 @@
  * CWR only in the first, FIN and PSH only in the last segment); every other IPv4 packet is fragmented (RFC 791), every
  * other IPv6 packet too (RFC 8200 4.5). Checksums that a card would have completed are completed: in every segment, and
  * in frames and datagrams whose TCP or UDP checksum is the bare pseudo-header sum, unless the kernel says that they are
- * complete: then nothing is completed, and what is wrong stays wrong in every segment. VLAN tags (0x8100, 0x88a8) stay. An
- * IP packet of more than 64 KiB (a jumbogram, or a length of 0: "BIG TCP") is cut if it is TCP. Pure. */
+ * complete: then nothing is completed, and what is wrong stays wrong in every segment. VLAN tags (0x8100, 0x88a8) stay.
+ * An IP packet of more than 64 KiB (a jumbogram, or a length of 0: "BIG TCP") is cut if it is TCP. Pure. */
 #ifndef TLSTAP_SEGMENT_H
 #define TLSTAP_SEGMENT_H
 

@@ -48,8 +48,8 @@ int sock_peer(int fd, pid_t *ret_pid, uid_t *ret_uid, gid_t *ret_gid);
 int sock_tcp_listen(const char *host, uint16_t port, bool reuse_port);
 
 /* Begin to connect to @sa; writable when done (then ask sock_error()). Sets TCP_NODELAY. The local port is no other
- * socket's, whatever its peer: connect(2) alone would share one among connections to different peers. Returns the socket or
- * -errno; EINPROGRESS is no error. */
+ * socket's, whatever its peer: connect(2) alone would share one among connections to different peers. Returns the
+ * socket or -errno; EINPROGRESS is no error. */
 int sock_tcp_connect(const struct sockaddr *sa, socklen_t len);
 
 /* The pending error of @fd (SO_ERROR) as 0 or -errno. */

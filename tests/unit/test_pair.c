@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_pair.c - pair.c: which 5-tuple is whose, by what the process states, what the wire shows and what the kernel says. */
+/* test_pair.c - pair.c: which 5-tuple is whose, by what the process states, what the wire shows and what the kernel
+ * says. */
 #include <net/if.h>
 
 #include "app.h"
@@ -511,8 +512,8 @@ static void test_a_client_that_says_its_random_twice(void **state)
 	}
 }
 
-/* A connection that is only passed on here, or is in another namespace, and whose server is in league with a process that
- * has a connection to it too, or only says so. */
+/* A connection that is only passed on here, or is in another namespace, and whose server is in league with a process
+ * that has a connection to it too, or only says so. */
 static void test_what_is_passed_on_is_nobodys(void **state)
 {
 	struct tuple in = ends(7, 7, 2, 443), out = ends(3, 3, 2, 443);
