@@ -128,7 +128,7 @@ struct helper {
 /* Fork the helper. Call as root, before threads, before privileges are dropped; where not root, the
  * helper sees only what the own user may see.
  * @keep_user  user that the helper runs as (with its capabilities); NULL: stay as we are
- * @netns      it must be able to open other network namespaces: keeps CAP_SYS_ADMIN and CAP_NET_RAW too
+ * @netns      it must be able to open other network namespaces: keeps three capabilities more
  * Descriptors above 2 are closed in the child. Returns 0 or -errno. */
 int helper_start(struct helper *h, const char *keep_user, bool netns);
 
