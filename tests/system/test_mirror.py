@@ -624,3 +624,23 @@ def test_what_finds_the_ring_full_is_counted(net, scratch):
         for process in filter(None, (agent, reader)):
             process.kill()
             process.wait()
+
+
+def test_the_receiver_is_told_what_the_agents_kernel_dropped(agentd, receiverd, net, scratch):
+    """The agent is stopped under load, with a small ring; its statistics, every ten seconds, say what is missing."""
+    receiver = receiverd("-c", "-o", "none", "-w", os.path.join(scratch, "received.pcapng"), ns=net.ids)
+    agent = agentd("-i", "eth0", "-t", network.IDS6, "--buffer-size", "1M", "-p", f"udp port {SINK_PORT}")
+    agent.daemon.wait_log("connected to")
+    os.kill(agent.pid, signal.SIGSTOP)
+    try:
+        traffic(net.client, "udp", network.SERVER4, SINK_PORT, 8000, 1000)
+    finally:
+        os.kill(agent.pid, signal.SIGCONT)
+    wait_for(lambda: agent.status()["capture"]["seen"] + agent.status()["capture"]["kernel_drops"] == 8000,
+             why=agent.status)
+    mine = agent.status()["capture"]
+    assert mine["kernel_drops"] > 0
+    wait_for(lambda: receiver.status()["agents"][0].get("agent", {}).get("captured") == mine["seen"], timeout=60,
+             why=receiver.status)
+    told = receiver.status()["agents"][0]["agent"]
+    assert told["capture_drops"] == mine["kernel_drops"] and told["hello_drops"] == 0

@@ -135,12 +135,32 @@ static void test_a_namespace_that_cannot_be_opened_is_told(void **state)
 	end();
 }
 
+/* The lane stands still: what the sessions are not told of is counted. */
+static void test_what_the_sessions_are_not_told_of_is_counted(void **state)
+{
+	struct hello h = {.random_len = 32}, retry = {.random_len = 32, .server = true, .retry = true};
+
+	(void)state;
+	begin();
+	w.news = calloc(WIRE_QUEUE, sizeof(*w.news));
+	assert_non_null(w.news);
+	for (unsigned i = 0; i < WIRE_QUEUE + 3; i++) {
+		tell_sessions(&w, &h, 1, 2, i);
+		tell_sessions(&w, &retry, 1, 2, i);
+	}
+	assert_true(w.news_n == WIRE_QUEUE && w.news_lost == 3);
+	assert_true(w.news[WIRE_QUEUE - 1].now_ns == WIRE_QUEUE - 1);
+	free(w.news);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_flood_does_not_hold_up_the_lane),
 		cmocka_unit_test(test_a_hello_that_comes_in_from_our_own_socket_is_forged),
 		cmocka_unit_test(test_a_namespace_that_cannot_be_opened_is_told),
+		cmocka_unit_test(test_what_the_sessions_are_not_told_of_is_counted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
