@@ -86,7 +86,7 @@ int lane_init(struct lane *l, struct ev_loop *loop, const struct conf *conf, str
 /* Sweep now, and often for a while: somebody attached, a connection ended. */
 void lane_wake(struct lane *l);
 
-/* Room for a record of @len bytes in the batch, emptied into the sink if need be. false: no credit. */
+/* Room for @frames of @bytes in all in the batch, emptied into the sink if need be. false: no credit. */
 bool lane_room(struct lane *l, size_t bytes, size_t frames);
 
 /* Give the batch to the sink. */
