@@ -19,11 +19,11 @@
 
 #include "tuple.h"
 
-#define OWN_PATH "/run/tlstap/own"
-#define OWN_LINES 128	  /* processes */
-#define OWN_TUNNELS 8	  /* connections of one process */
-#define OWN_INTERFACES 64 /* on which what one process replays is seen: joined.h */
-#define OWN_LISTENS 8	  /* places where one process listens for agents */
+#define OWN_PATH "/run/tlstap/own.3" /* by layout: daemons of two versions do not take the file from each other */
+#define OWN_LINES 128		     /* processes */
+#define OWN_TUNNELS 8		     /* connections of one process */
+#define OWN_INTERFACES 64	     /* on which what one process replays is seen: joined.h */
+#define OWN_LISTENS 8		     /* places where one process listens for agents */
 #define OWN_STALE_NS 5000000000ull
 
 struct own;
