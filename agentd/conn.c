@@ -254,6 +254,30 @@ static bool end_has_place(const struct tap *t)
 	return n < CONN_END_TAPS_MAX;
 }
 
+static enum side end_of(const struct tap *t)
+{
+	return t->server ? SIDE_SERVER : SIDE_CLIENT;
+}
+
+/* Is the other end of @t's connection tapped? */
+static bool other_end(const struct conn *c, const struct tap *t)
+{
+	for (const struct tap *o = c->taps; o; o = o->conn_next)
+		if (end_of(o) != end_of(t))
+			return true;
+	return false;
+}
+
+bool conn_has_predecessor(const struct tap *t)
+{
+	const struct conn *c = find(t->family->lane, t->random8, &t->real);
+
+	for (const struct tap *o = c ? c->taps : NULL; o; o = o->conn_next)
+		if (o->family == t->family && end_of(o) == end_of(t))
+			return false;
+	return c && c->left[end_of(t)].family == t->family->id;
+}
+
 uint64_t *conn_join(struct tap *t)
 {
 	struct lane *l = t->family->lane;
@@ -266,10 +290,11 @@ uint64_t *conn_join(struct tap *t)
 	}
 	real = t->real;
 	c = find(l, t->random8, &real);
-	if (c && !(t->open.flags & REC_OPEN_CHILD) && !t->adopted && c->left_family == t->family->id &&
-	    c->left_server == t->server)
+	if (c && !(t->open.flags & REC_OPEN_CHILD) && !t->adopted && c->left[end_of(t)].family == t->family->id)
 		for (unsigned d = 0; d < 2; d++) /* the handle lived on after SSL_free */
-			t->start[d] = c->left[d];
+			t->start[d] = c->left[end_of(t)].off[d];
+	else if (c && ((t->open.flags & REC_OPEN_MIDWAY) || c->midway) && other_end(c, t))
+		return &l->sum.duplicate; /* whose first byte is which of theirs is not known */
 	tap_tell_start(t);
 	if (!c) {
 		shown = real;
@@ -284,6 +309,7 @@ uint64_t *conn_join(struct tap *t)
 		l->conns_refused++;
 		return &l->sum.denied;
 	}
+	c->midway |= !c->taps && (t->open.flags & REC_OPEN_MIDWAY) && c->left[end_of(t)].family != t->family->id;
 	t->conn = c;
 	t->conn_next = c->taps;
 	c->taps = t;
@@ -338,12 +364,11 @@ void conn_leave(struct tap *t)
 		;
 	if (*at)
 		*at = t->end_next;
-	c->left_family = t->family->id;
-	c->left_server = t->server;
+	c->left[end_of(t)].family = t->family->id;
 	for (unsigned d = 0; d < 2; d++)
-		c->left[d] = tap_conn_off(t, (enum dir)d, t->next[d]);
+		c->left[end_of(t)].off[d] = tap_conn_off(t, (enum dir)d, t->next[d]);
 	if (t->shut)
-		c->first = t->server ? SIDE_SERVER : SIDE_CLIENT;
+		c->first = end_of(t);
 	t->conn = NULL;
 	if (c->taps)
 		return;

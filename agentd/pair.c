@@ -110,6 +110,15 @@ static void unpaired(struct tap *t)
 	tap_refuse(t, &t->family->lane->sum.unpaired);
 }
 
+static void later(struct tap *t)
+{
+	uint64_t waited = t->family->lane->now_ns - t->asked_ns;
+	uint64_t more = waited / 4;
+
+	more = more < AGAIN_MIN_NS ? AGAIN_MIN_NS : more > AGAIN_MAX_NS ? AGAIN_MAX_NS : more;
+	t->ask_ns = t->family->lane->now_ns + more;
+}
+
 static bool any_interface(const struct lane *l)
 {
 	return !l->conf->interface || strcmp(l->conf->interface, "any") == 0;
@@ -179,6 +188,11 @@ static void paired(struct tap *t, enum evidence by, const struct tuple *real, co
 		tap_refuse(t, &l->sum.denied);
 		return;
 	}
+	if ((t->open.flags & REC_OPEN_MIDWAY) && !t->adopted && !conn_has_predecessor(t) &&
+	    l->now_ns - t->asked_ns < TAP_HANDOVER_NS) {
+		later(t); /* it was handed over, and who had it is not through */
+		return;
+	}
 	t->evidence = by;
 	tap_paired(t, t->sock_cookie, t->over || by == EVIDENCE_LISTENER);
 }
@@ -228,15 +242,6 @@ static bool ask_peer(struct tap *t, const struct endpoint *e)
 		if (family_trust(f, f->member[i]) == FAMILY_TRUSTED)
 			p[n++] = f->member[i]->p;
 	return n && helper_peer(f->lane->helper, cookie_of(t, t->gen), p, n, e) == 0;
-}
-
-static void later(struct tap *t)
-{
-	uint64_t waited = t->family->lane->now_ns - t->asked_ns;
-	uint64_t more = waited / 4;
-
-	more = more < AGAIN_MIN_NS ? AGAIN_MIN_NS : more > AGAIN_MAX_NS ? AGAIN_MAX_NS : more;
-	t->ask_ns = t->family->lane->now_ns + more;
 }
 
 /* That socket @sock_cookie has the addresses @e was proven before this connection was told of. Has it still? What has

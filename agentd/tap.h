@@ -20,8 +20,9 @@
 #define TAP_PAIR_NS (10ull * 1000000000) /* how long a connection may wait for its pairing */
 #define TAP_IN_FLIGHT_NS 10000000ull	 /* how long a read waits for the write that was under way */
 #define TAP_INNER_NS 50000000ull	 /* how long a second session on one socket waits for its hello in the first */
-#define TAP_TOLD 16			 /* sockets of handshakes to come; a power of two */
-#define TAP_BEHIND_NS 200000000ull	 /* how long a hole waits for the other end's tap to fill it */
+#define TAP_HANDOVER_NS 1000000000ull /* how long one that began in mid-life waits for the end of the one before it */
+#define TAP_TOLD 16		      /* sockets of handshakes to come; a power of two */
+#define TAP_BEHIND_NS 200000000ull    /* how long a hole waits for the other end's tap to fill it */
 
 enum tap_state {
 	TAP_CLOSED,  /* no connection: at birth; after CLOSE, the socket's destruction, the process's death */

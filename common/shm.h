@@ -125,11 +125,12 @@ static_assert(sizeof(struct shm_fact) == 160, "layout");
 
 #define SHM_FLOW_OPEN 1u /* slot.flow_open: a SYN was forged, a FIN was not */
 
-#define SHM_SLOT_OPENED 1u /* the OPEN record was published */
-#define SHM_SLOT_EARLY 2u  /* early data were written, their verdict is not yet out */
-#define SHM_SLOT_CHILD 4u  /* continues a connection of the parent process */
-#define SHM_SLOT_SHUT 8u   /* a tentative CLOSE was published */
-#define SHM_SLOT_TOLD 16u  /* the SOCKET record was published */
+#define SHM_SLOT_OPENED 1u  /* the OPEN record was published */
+#define SHM_SLOT_EARLY 2u   /* early data were written, their verdict is not yet out */
+#define SHM_SLOT_CHILD 4u   /* continues a connection of the parent process */
+#define SHM_SLOT_SHUT 8u    /* a tentative CLOSE was published */
+#define SHM_SLOT_TOLD 16u   /* the SOCKET record was published */
+#define SHM_SLOT_MIDWAY 32u /* made when the handshake was over */
 
 struct shm_stripe {
 	_Atomic uint32_t lock; /* 0, a producer number, or SHM_CONSUMER */
