@@ -88,13 +88,26 @@ static bool has_died(const struct guest *g)
 #define SO_NETNS_COOKIE 71 /* Linux 5.14 */
 #endif
 
-/* The kernel's name of the network namespace where the other end of @fd was made; 0: it does not say. */
+/* The kernel's name of the network namespace where the socket @fd, or the other end of it, was made; 0: it does not
+ * say. */
 static uint64_t peer_netns(int fd)
 {
 	uint64_t cookie = 0;
 	socklen_t len = sizeof(cookie);
 
 	return getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 ? cookie : 0;
+}
+
+/* The namespace of the process at the other end of @fd, if it is one whose handshakes are seen; else 0. */
+static uint64_t netns_of(const struct attach *a, int fd)
+{
+	uint64_t cookie = peer_netns(fd);
+	const struct wire *w = a->lane->wire;
+
+	for (unsigned i = 0; w && cookie && i < w->ns_n; i++)
+		if (peer_netns(w->ns[i]->sock.fd) == cookie)
+			return w->ns[i]->sock.netns;
+	return 0;
 }
 
 static int make_family(struct guest *g, struct family **ret)
@@ -112,8 +125,7 @@ static int make_family(struct guest *g, struct family **ret)
 	(*ret)->uid = g->uid;
 	if (g->isolate)
 		atomic_store(&(*ret)->r.v.h->isolate, 1); /* before it can fork */
-	if (a->lane->wire && peer_netns(g->fd) && peer_netns(g->fd) == peer_netns(a->fd))
-		(*ret)->netns = a->lane->wire->own_netns; /* known even if the process is gone before it is looked at */
+	(*ret)->netns = netns_of(a, g->fd); /* known even if the process is gone before it is looked at */
 	if (!has_died(g)) /* then the family's descriptor, opened later by number, is of the same process */
 		return 0;
 	family_drop(*ret);
@@ -361,8 +373,8 @@ static struct guest *free_place(struct attach *a)
 	return NULL;
 }
 
-/* A place for a guest of @uid. Whoever asks does so at once, so that the oldest silent one goes: of @uid itself if these
- * are many; if all places are taken, of the user who has most. */
+/* A place for a guest of @uid. Whoever asks does so at once, so that the oldest silent one goes: of @uid itself if
+ * these are many; if all places are taken, of the user who has most. */
 static struct guest *place_for(struct attach *a, uid_t uid)
 {
 	struct guest *g = free_place(a), *oldest = NULL;

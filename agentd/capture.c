@@ -18,7 +18,8 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
-#include "common/cur.h"
+#include "common/ends.h"
+#include "common/flow.h"
 #include "common/link.h"
 #include "common/log.h"
 #include "common/own.h"
@@ -29,6 +30,7 @@
 #define BLOCK_MS 10		  /* after which the kernel hands over a block of the ring that is not full */
 #define SWEEP_PACKETS 4096	  /* in one sweep, so that forging goes on */
 #define SWEEP_BYTES (4u << 20)	  /* likewise */
+#define SWEEPS_MAX 1024		  /* at the end, to count what nobody took */
 #define CHECK_NS 250000000ull	  /* between two looks at the interface */
 #define MESSAGE_NS 30000000000ull /* between two lines about the same trouble */
 #define END_NS (25 * 1000000ull)  /* nothing to read for so long: no block is half full any more */
@@ -52,12 +54,12 @@ struct capture {
 	uint64_t looked_ns, said_ns, drops_ns;
 	uint32_t ps_drop;
 	size_t swept; /* bytes in this sweep */
-	uint64_t end_ts, quiet_ns;
+	uint64_t end_ts, quiet_ns, unsent;
 	bool ending, ended;
 	struct capture_count n;
 	struct segment_count cut;
 	/* a frame that was made or has to wait */
-	bool cut_short;
+	bool cut_short, complete;
 	uint64_t ts_ns;
 	size_t len;
 	uint8_t frame[FRAME_MAX];
@@ -65,67 +67,56 @@ struct capture {
 
 /* --- what is it? --- */
 
-/* The ends of a TCP connection, from what follows an Ethernet header's type @proto. */
-static bool tuple_of(uint16_t proto, struct cur c, struct tuple *ret)
+/* Does this frame come from flow.c, ours or another agent's? Nobody else is to go unseen by calling himself like that:
+ * a frame with both addresses is for no host; of a cooked one, which lacks the receiver's, that is told by its type. */
+static bool is_forged(const struct link_frame *f, const uint8_t *p)
 {
-	struct tuple t = {0};
-	const uint8_t *ip;
-	size_t at, size;
+	static const uint8_t from[6] = FLOW_SRC_MAC, to[6] = FLOW_DST_MAC;
 
-	for (int tags = 0; tags < 3 && (proto == ETH_P_8021Q || proto == ETH_P_8021AD); tags++)
-		if (!cur_skip(&c, 2) || !cur_be16(&c, &proto))
-			return false;
-	t.ver = proto == ETH_P_IP ? 4 : proto == ETH_P_IPV6 ? 6 : 0;
-	if (t.ver == 0 || !cur_bytes(&c, t.ver == 4 ? 20 : 40, &ip) || ip[0] >> 4 != t.ver ||
-	    ip[t.ver == 4 ? 9 : 6] != IPPROTO_TCP)
-		return false;
-	if (t.ver == 4 && ((ip[6] & 0x1f) | ip[7] || (ip[0] & 15) < 5 || !cur_skip(&c, (ip[0] & 15u) * 4 - 20)))
-		return false; /* a later fragment has no ports */
-	at = t.ver == 4 ? 12 : 8;
-	size = t.ver == 4 ? 4 : 16;
-	for (int i = 0; i < 2; i++) {
-		memcpy(t.addr[i], ip + at + (size_t)i * size, size);
-		if (!cur_be16(&c, &t.port[i]))
-			return false;
-	}
-	*ret = t;
-	return true;
+	if (f->head_len == 0)
+		return memcmp(p, to, 6) == 0 && memcmp(p + 6, from, 6) == 0;
+	return memcmp(f->head + 6, from, 6) == 0 && (f->to == PACKET_OTHERHOST || f->to == PACKET_OUTGOING);
 }
 
-/* Does a frame that begins so come from flow.c, ours or another agent's? */
-static bool our_mac(const uint8_t head[static LINK_ETHER])
+/* What the kernel knows of a packet and libpcap does not tell is in the ring's own header, at a fixed distance before
+ * what we are given, by the lengths of the link header and of what libpcap put in front (a VLAN tag, a cooked header).
+ * That it is the header of this packet is told by its offset, length and time. */
+static bool ring_header(const struct capture *c, const struct pcap_pkthdr *h, const uint8_t *p,
+			struct tpacket3_hdr *ret)
 {
-	static const uint8_t mac[5] = {0x06, 0x11, 0x22, 0x33, 0x44};
+	static const struct {
+		uint8_t mac, front;
+	} kinds[] = {{14, 0}, {14, TAG}, {18, 0}, {18, TAG}, {22, 0}, {0, SLL2_HDR_LEN}, {0, SLL_HDR_LEN}, {0, 0}};
+	const size_t base = TPACKET_ALIGN(TPACKET3_HDRLEN) + 16 + c->reserve; /* as tpacket_rcv() lays it out */
 
-	for (int i = 0; i < 12; i += 6)
-		if (memcmp(head + i, mac, sizeof(mac)) == 0 && (head[i + 5] == 0x55 || head[i + 5] == 0x56))
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		const size_t mac = base - kinds[i].mac;
+
+		memcpy(ret, p + kinds[i].front - mac, sizeof(*ret));
+		if (ret->tp_mac == mac && ret->tp_len + kinds[i].front == h->len &&
+		    ret->tp_sec == (uint32_t)h->ts.tv_sec && ret->tp_nsec == (uint32_t)h->ts.tv_usec)
 			return true;
+	}
 	return false;
 }
 
 /* LINUX_SLL2 lacks a VLAN tag that the kernel keeps beside the packet (libpcap issue 1105; fine with the other link
- * types). It is in the ring's own header, at a fixed distance before what we are given; that this is the header of
- * this packet is told by its length and time. */
-static bool beside(const struct capture *c, const struct pcap_pkthdr *h, const uint8_t *p, uint8_t ret[static TAG])
+ * types). */
+static bool beside(const struct tpacket3_hdr *r, uint8_t ret[static TAG])
 {
-	const size_t at = TPACKET_ALIGN(TPACKET3_HDRLEN) + 16 + c->reserve; /* as packet_rcv_tpacket lays it out */
-	struct tpacket3_hdr r;
-
-	memcpy(&r, p + SLL2_HDR_LEN - at, sizeof(r));
-	if (r.tp_mac != at || r.tp_len + SLL2_HDR_LEN != h->len || r.tp_sec != (uint32_t)h->ts.tv_sec ||
-	    r.tp_nsec != (uint32_t)h->ts.tv_usec || !(r.tp_status & TP_STATUS_VLAN_VALID))
+	if (!(r->tp_status & TP_STATUS_VLAN_VALID))
 		return false;
-	ret[0] = r.tp_status & TP_STATUS_VLAN_TPID_VALID ? (uint8_t)(r.hv1.tp_vlan_tpid >> 8) : ETH_P_8021Q >> 8;
-	ret[1] = r.tp_status & TP_STATUS_VLAN_TPID_VALID ? (uint8_t)r.hv1.tp_vlan_tpid : ETH_P_8021Q & 255;
-	ret[2] = (uint8_t)(r.hv1.tp_vlan_tci >> 8);
-	ret[3] = (uint8_t)r.hv1.tp_vlan_tci;
+	ret[0] = r->tp_status & TP_STATUS_VLAN_TPID_VALID ? (uint8_t)(r->hv1.tp_vlan_tpid >> 8) : ETH_P_8021Q >> 8;
+	ret[1] = r->tp_status & TP_STATUS_VLAN_TPID_VALID ? (uint8_t)r->hv1.tp_vlan_tpid : ETH_P_8021Q & 255;
+	ret[2] = (uint8_t)(r->hv1.tp_vlan_tci >> 8);
+	ret[3] = (uint8_t)r->hv1.tp_vlan_tci;
 	return true;
 }
 
 /* --- packets --- */
 
 /* Add a frame to the batch. False: no credit. */
-static bool add(struct capture *c, const uint8_t *p, size_t len, uint64_t ts_ns, bool cut_short)
+static bool add(struct capture *c, const uint8_t *p, size_t len, uint64_t ts_ns, bool cut_short, bool complete)
 {
 	size_t bytes, frames;
 	int n;
@@ -133,7 +124,7 @@ static bool add(struct capture *c, const uint8_t *p, size_t len, uint64_t ts_ns,
 	segment_room(len, c->l->sink->mtu, &bytes, &frames);
 	if (frames > 0 && !lane_room(c->l, bytes, frames))
 		return false;
-	n = segment_put(&c->l->batch, p, len, c->l->sink->mtu, ts_ns, &c->cut);
+	n = segment_put(&c->l->batch, p, len, c->l->sink->mtu, ts_ns, complete, &c->cut);
 	if (n < 0) {
 		c->n.malformed++;
 		return true;
@@ -145,12 +136,13 @@ static bool add(struct capture *c, const uint8_t *p, size_t len, uint64_t ts_ns,
 }
 
 /* Make c->frame of a packet that has no Ethernet header. */
-static void make_frame(struct capture *c, const struct pcap_pkthdr *h, const uint8_t *p, const struct link_frame *f)
+static void make_frame(struct capture *c, const struct pcap_pkthdr *h, const uint8_t *p, const struct link_frame *f,
+		       const struct tpacket3_hdr *r)
 {
 	size_t head = f->head_len;
 
 	memcpy(c->frame, f->head, f->head_len);
-	if (c->link == DLT_LINUX_SLL2 && f->proto != ETH_P_8021Q && beside(c, h, p, c->frame + 12)) {
+	if (c->link == DLT_LINUX_SLL2 && f->proto != ETH_P_8021Q && beside(r, c->frame + 12)) {
 		memcpy(c->frame + 12 + TAG, f->head + 12, 2);
 		head += TAG;
 	}
@@ -162,8 +154,10 @@ static void on_packet(u_char *arg, const struct pcap_pkthdr *h, const u_char *p)
 {
 	struct capture *c = (struct capture *)arg;
 	uint64_t ts_ns = (uint64_t)h->ts.tv_sec * 1000000000u + (uint64_t)h->ts.tv_usec; /* nanoseconds, as asked for */
+	struct tpacket3_hdr r;
 	struct link_frame f;
 	struct tuple t;
+	bool complete;
 	size_t ip;
 
 	c->n.seen++;
@@ -178,27 +172,31 @@ static void on_packet(u_char *arg, const struct pcap_pkthdr *h, const u_char *p)
 		return;
 	}
 	ip = f.head_len > 0 ? f.strip : LINK_ETHER;
-	if (own_is_replay(c->own, c->ifindex ? (uint32_t)c->ifindex : f.ifindex) || our_mac(f.head_len ? f.head : p)) {
+	if (own_is_replay(c->own, c->ifindex ? (uint32_t)c->ifindex : f.ifindex) || is_forged(&f, p)) {
 		c->n.replayed++;
 		return;
 	}
-	if (tuple_of(f.proto, cur_over(p + ip, h->caplen - ip, true), &t) && own_is_tunnel(c->own, &t)) {
+	if (ends_find(f.proto, p + ip, h->caplen - ip, &t) && own_is_tunnel(c->own, &t)) {
 		c->n.own++;
 		return;
 	}
+	if (!ring_header(c, h, p, &r))
+		r.tp_status = TP_STATUS_CSUMNOTREADY; /* maybe */
+	complete = !(r.tp_status & (TP_STATUS_CSUMNOTREADY | TP_STATUS_CSUM_VALID));
 	if (f.head_len > 0) {
-		make_frame(c, h, p, &f);
+		make_frame(c, h, p, &f, &r);
 		p = c->frame;
 	} else {
 		c->len = h->caplen;
 	}
-	if (add(c, p, c->len, ts_ns, h->caplen < h->len))
+	if (add(c, p, c->len, ts_ns, h->caplen < h->len, complete))
 		return;
 	/* it has left the ring: keep it, and leave the others there */
 	if (p != c->frame)
 		memcpy(c->frame, p, c->len);
 	c->ts_ns = ts_ns;
 	c->cut_short = h->caplen < h->len;
+	c->complete = complete;
 	c->n.waiting = 1;
 	pcap_breakloop(c->pcap);
 }
@@ -316,7 +314,7 @@ void capture_sweep(struct capture *c)
 		check_interface(c);
 	if (l->now_ns - c->drops_ns >= 1000000000u)
 		count_drops(c);
-	if (c->n.waiting && add(c, c->frame, c->len, c->ts_ns, c->cut_short))
+	if (c->n.waiting && add(c, c->frame, c->len, c->ts_ns, c->cut_short, c->complete))
 		c->n.waiting = 0;
 	if (!c->n.waiting)
 		read_ring(c);
@@ -485,12 +483,35 @@ void capture_describe(const struct capture *c, char *ret, size_t size)
 		       renamed ? ")" : "", how[c->state]);
 }
 
+static void on_unsent(u_char *arg, const struct pcap_pkthdr *h, const u_char *p)
+{
+	struct capture *c = (struct capture *)arg;
+	uint64_t ts_ns = (uint64_t)h->ts.tv_sec * 1000000000u + (uint64_t)h->ts.tv_usec;
+
+	(void)p;
+	c->unsent += !c->ending || ts_ns < c->end_ts;
+}
+
+/* Packets that were seen and went nowhere: the sink took nothing any more. */
+static void tell_unsent(struct capture *c)
+{
+	c->unsent = c->n.waiting;
+	/* once around at most: packets come in all the time */
+	for (int left = SWEEPS_MAX, r = 1; r > 0 && left > 0; left--)
+		r = pcap_dispatch(c->pcap, SWEEP_PACKETS, on_unsent, (u_char *)c);
+	if (c->unsent > 0)
+		log_warn(COMPONENT, "interface %s: %llu packets that were captured are lost: nobody took them", c->name,
+			 (unsigned long long)c->unsent);
+}
+
 void capture_close(struct capture **cp)
 {
 	struct capture *c = *cp;
 
 	if (c == NULL)
 		return;
+	if (c->l != NULL)
+		tell_unsent(c);
 	if (c->l != NULL)
 		ev_io_stop(c->l->loop, &c->io);
 	if (c->pcap != NULL)

@@ -19,7 +19,6 @@
 #include "common/segment.h"
 
 #define CAPTURE_ERR 512
-#define CAPTURE_BUFFER (64u << 20) /* bytes of the kernel's ring, --buffer-size */
 #define CAPTURE_SNAPLEN 262144
 
 struct lane;
@@ -31,7 +30,7 @@ struct capture_count {
 	uint64_t kernel_drops; /* packets that found the ring full */
 	uint64_t sent, frames; /* packets that went on, and the frames they became */
 	uint64_t own;	       /* tlstap's own traffic: tunnels, receivers */
-	uint64_t replayed;     /* frames with our MAC addresses, or on a replay interface */
+	uint64_t replayed;     /* forged frames by their MAC addresses, or on a replay interface */
 	uint64_t waiting;      /* read, and without credit: one at most */
 	uint64_t malformed;    /* could be made no Ethernet frame, or not be cut */
 	uint64_t cut_short;    /* of sent: the kernel had cut them to the snap length */

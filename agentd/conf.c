@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/attach.h"
+#include "common/forge.h"
 #include "common/shm.h"
 
 #define AT(field) offsetof(struct conf, field)
@@ -51,8 +52,8 @@ const struct opt conf_table[] = {
 	{OPT_FLAG, 0, 0, "force-output", NULL, AT(force_output), 0, 0, NULL,
 	 "replay to IFACE although it has addresses or carries the default route"},
 	{OPT_STRING, 0, 'w', "write", "FILE", AT(write), 0, 0, NULL, "write a pcapng file (-: standard output)"},
-	{OPT_UINT, 0, 'm', "mtu", "MTU", AT(mtu), 576, 65521, NULL,
-	 "force the MTU of forged packets (default: the receiver's or interface's, else 1500)"},
+	{OPT_UINT, 0, 'm', "mtu", "MTU", AT(mtu), FORGE_MTU_MIN, FORGE_MTU_MAX, NULL,
+	 "force the MTU of what is sent (default: the receiver's or interface's, else 1500)"},
 	{OPT_SIZE, 0, 0, "queue", "BYTES", AT(queue), 4u << 20, 16ull << 30, "64M", "what may wait for the tunnel"},
 	{OPT_HEAD, 0, 0, "The rest", NULL, 0, 0, 0, NULL, NULL},
 	{OPT_SIZE, 0, 0, "pool-size", "BYTES", AT(pool_size), (uint64_t)SHM_CHUNKS_MIN *SHM_CHUNK,

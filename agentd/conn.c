@@ -243,8 +243,8 @@ static struct conn *make(struct tap *t, const struct tuple *real, const struct t
 	return c;
 }
 
-/* May one more tap of @t's family claim @t's end? A process that says OPEN of the same socket again and again would make
- * everybody else's way through its bucket long. */
+/* May one more tap of @t's family claim @t's end? A process that says OPEN of the same socket again and again would
+ * make everybody else's way through its bucket long. */
 static bool end_has_place(const struct tap *t)
 {
 	unsigned n = 0;
@@ -252,6 +252,30 @@ static bool end_has_place(const struct tap *t)
 	for (const struct tap *o = *end_bucket(t->family->lane, &t->e); o && n < CONN_END_TAPS_MAX; o = o->end_next)
 		n += o->family == t->family && endpoint_same(&o->e, &t->e);
 	return n < CONN_END_TAPS_MAX;
+}
+
+static enum side end_of(const struct tap *t)
+{
+	return t->server ? SIDE_SERVER : SIDE_CLIENT;
+}
+
+/* Is the other end of @t's connection tapped? */
+static bool other_end(const struct conn *c, const struct tap *t)
+{
+	for (const struct tap *o = c->taps; o; o = o->conn_next)
+		if (end_of(o) != end_of(t))
+			return true;
+	return false;
+}
+
+bool conn_has_predecessor(const struct tap *t)
+{
+	const struct conn *c = find(t->family->lane, t->random8, &t->real);
+
+	for (const struct tap *o = c ? c->taps : NULL; o; o = o->conn_next)
+		if (o->family == t->family && end_of(o) == end_of(t))
+			return false;
+	return c && c->left[end_of(t)].family == t->family->id;
 }
 
 uint64_t *conn_join(struct tap *t)
@@ -267,12 +291,14 @@ uint64_t *conn_join(struct tap *t)
 	}
 	real = t->real;
 	c = find(l, t->random8, &real);
-	back = c && c->left[t->server ? SIDE_SERVER : SIDE_CLIENT].family == t->family->id;
+	back = c && c->left[end_of(t)].family == t->family->id;
 	if (back && !t->random8 && !c->taps)
 		c = NULL; /* nothing tells it from its successor on the same ports, but that its end has left */
 	if (c && back && !(t->open.flags & REC_OPEN_CHILD) && !t->adopted)
 		for (unsigned d = 0; d < 2; d++) /* the handle lived on after SSL_free */
-			t->start[d] = c->left[t->server ? SIDE_SERVER : SIDE_CLIENT].off[d];
+			t->start[d] = c->left[end_of(t)].off[d];
+	else if (c && ((t->open.flags & REC_OPEN_MIDWAY) || c->midway) && other_end(c, t))
+		return &l->sum.duplicate; /* whose first byte is which of theirs is not known */
 	tap_tell_start(t);
 	if (!c) {
 		shown = real;
@@ -287,6 +313,7 @@ uint64_t *conn_join(struct tap *t)
 		l->conns_refused++;
 		return &l->sum.denied;
 	}
+	c->midway |= !c->taps && (t->open.flags & REC_OPEN_MIDWAY) && c->left[end_of(t)].family != t->family->id;
 	t->conn = c;
 	t->conn_next = c->taps;
 	c->taps = t;
@@ -323,13 +350,13 @@ bool conn_continues(struct tap *t)
 	t->real = parent->real;
 	t->depth = parent->depth;
 	t->evidence = parent->evidence;
+	t->sock_cookie = parent->sock_cookie;
 	return true;
 }
 
 void conn_leave(struct tap *t)
 {
 	struct conn *c = t->conn;
-	enum side end = t->server ? SIDE_SERVER : SIDE_CLIENT;
 	struct lane *l = c->lane;
 	struct tap **at;
 
@@ -341,11 +368,11 @@ void conn_leave(struct tap *t)
 		;
 	if (*at)
 		*at = t->end_next;
-	c->left[end].family = t->family->id;
+	c->left[end_of(t)].family = t->family->id;
 	for (unsigned d = 0; d < 2; d++)
-		c->left[end].off[d] = tap_conn_off(t, (enum dir)d, t->next[d]);
+		c->left[end_of(t)].off[d] = tap_conn_off(t, (enum dir)d, t->next[d]);
 	if (t->shut)
-		c->first = end;
+		c->first = end_of(t);
 	t->conn = NULL;
 	if (c->taps)
 		return;

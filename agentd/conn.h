@@ -36,6 +36,7 @@ struct conn {
 	bool ended;	 /* FIN was forged */
 	uint64_t end_ns; /* when to end it, then when to free it; 0: it lives */
 	uint32_t epoch;	 /* of the sink, when it was last forged to */
+	bool midway;	 /* the tap that made it began in mid-life: its offsets are not the connection's */
 	/* where the tap of each end was that left: its handle may come back under another slot */
 	struct {
 		uint64_t family;
@@ -63,6 +64,9 @@ bool conn_reach(struct tap *t, enum side side, uint64_t off);
 
 /* Is the socket at this end known to be the family's, by another tap that has not seen its end? */
 bool conn_knows(const struct tap *t);
+
+/* Has a tap of the same family been at @t's end of the connection @t->real, and left, so that @t can go on from there? */
+bool conn_has_predecessor(const struct tap *t);
 
 /* Does @t, of a forked child, go on with a connection of its parent? Then it has that one's addresses and proof. */
 bool conn_continues(struct tap *t);

@@ -16,7 +16,7 @@
 #define WAYS 8 /* places where a kind may stand */
 #define ADDRESS_NS 10000000000ull
 #define EARLY_NS 60000000000ull
-#define EARLY_UNNAMED_NS 1000000000ull
+#define EARLY_UNNAMED_NS 200000000ull
 #define LATE_KNOWN_NS 5000000000ull
 #define INTERVAL_NS (1000000000ull / COVERAGE_PER_S)
 
@@ -240,6 +240,15 @@ static void take(struct coverage *c, struct session_end *end, enum side side, co
 	end->miss = misses_find(c->misses, &of, side, misses_why(&of, c->agent_start), now_ns);
 }
 
+/* Nobody was found: it was over too soon, most likely. The next of its kind may be a little longer. */
+static void try_again(struct coverage *c, const struct session *x, enum side side, uint64_t now_ns)
+{
+	int first = here(c, x, side, now_ns);
+
+	if (first >= 0)
+		kind_of(c, key_of(c, x, side, (unsigned)first), now_ns)->unnamed = true;
+}
+
 void coverage_answer(struct coverage *c, struct session *x, const struct helper_event *e, uint64_t now_ns)
 {
 	enum side side = e->cookie >> COOKIE_SIDE & 1 ? SIDE_SERVER : SIDE_CLIENT;
@@ -252,6 +261,8 @@ void coverage_answer(struct coverage *c, struct session *x, const struct helper_
 	if (x->missed)
 		coverage_withdraw(c, x);
 	take(c, end, side, e, now_ns);
+	if (!end->found && !end->waiting)
+		try_again(c, x, side, now_ns);
 	if (x->missed)
 		coverage_missed(c, x, now_ns);
 }

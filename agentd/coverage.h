@@ -7,9 +7,10 @@
  *
  * After its end nobody can be found, and looking is dear (the helper walks through the descriptors of all processes).
  * So: one session of each kind - server port, name and local address for a client, address and port for a server -
- * is looked up at its start, once a minute, or once a second as long as the kind has missed sessions that nobody could
- * be named for; and every session that has shown no cleartext for a second, once in five seconds where its kind is
- * known. A session that was missed and not looked up is counted as "like" the last one of its kind. One thread. */
+ * is looked up at its start, once a minute, or five times a second as long as nobody is found or there are missed
+ * sessions that nobody could be named for (most are over too soon, and that is a cheap answer); and every session that
+ * has shown no cleartext for a second, once in five seconds where its kind is known. A session that was missed and not
+ * looked up is counted as "like" the last one of its kind. One thread. */
 #ifndef TLSTAP_COVERAGE_H
 #define TLSTAP_COVERAGE_H
 

@@ -74,8 +74,10 @@ static void know(struct member *m, const struct helper_event *e)
 		m->uid = e->uid;
 		m->fsuid = e->fsuid;
 		f->own_pidns = e->ns_pid == e->p.pid;
-		f->netns = e->netns;
-		put_name(m->exe, sizeof(m->exe), e->exe ? e->exe : "");
+		if (e->netns) /* a process that has just died has none, and no name */
+			f->netns = e->netns;
+		if (e->exe && *e->exe)
+			put_name(m->exe, sizeof(m->exe), e->exe);
 	}
 	permit_judge(m, e);
 }
@@ -208,6 +210,8 @@ int family_new(struct lane *l, uint32_t chunks, pid_t pid, struct family **ret)
 		family_drop(f);
 		return err;
 	}
+	if (m)
+		m->attached = true;
 	*ret = f;
 	return 0;
 }
@@ -487,6 +491,13 @@ void family_on_proc(struct lane *l, const struct helper_event *e)
 			know(f->member[i], e);
 }
 
+enum family_trust family_trust(const struct family *f, const struct member *m)
+{
+	if (f->uid == 0 || m->attached || (m->uids_known && m->uid == f->uid))
+		return FAMILY_TRUSTED;
+	return m->uids_known ? FAMILY_STRANGER : FAMILY_UNKNOWN;
+}
+
 bool family_has_uid(const struct family *f, uint32_t uid)
 {
 	bool known = false;
@@ -494,11 +505,21 @@ bool family_has_uid(const struct family *f, uint32_t uid)
 	for (unsigned i = 0; i < f->member_n; i++) {
 		const struct member *m = f->member[i];
 
-		known |= m->uids_known;
-		if (m->uids_known && (m->uid == uid || m->fsuid == uid))
+		if (!m->uids_known || family_trust(f, m) != FAMILY_TRUSTED)
+			continue;
+		known = true;
+		if (m->uid == uid || m->fsuid == uid)
 			return true;
 	}
 	return !known && f->uid == uid;
+}
+
+bool family_is_root(const struct family *f)
+{
+	for (unsigned i = 0; i < f->member_n; i++)
+		if (f->member[i]->uids_known && (f->member[i]->uid || f->member[i]->fsuid))
+			return false;
+	return f->uid == 0;
 }
 
 struct family *family_find(struct lane *l, uint64_t id)

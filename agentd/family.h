@@ -31,6 +31,7 @@ struct member {
 	uint64_t dead_sweep; /* the family's sweep in which that was seen; 0: alive */
 	ev_io io;
 	char exe[128]; /* printable; "" not known yet */
+	bool attached; /* it asked for the mapping */
 	bool uids_known;
 	uint32_t uid, fsuid;
 	uint64_t asked_rules;  /* lane->rules when it was asked about ... */
@@ -97,7 +98,8 @@ struct family {
  * stays the family's. Returns 0 or -errno; -ENOSPC: FAMILIES_MAX. */
 int family_new(struct lane *l, uint32_t chunks, pid_t pid, struct family **ret);
 
-/* May user @uid's process @pid have one more family? Returns 0, -EUSERS: FAMILIES_PID_MAX, or -EDQUOT: FAMILIES_UID_MAX. */
+/* May user @uid's process @pid have one more family? Returns 0, -EUSERS: FAMILIES_PID_MAX, or -EDQUOT:
+ * FAMILIES_UID_MAX. */
 int family_may(const struct lane *l, pid_t pid, uid_t uid);
 
 /* Process @pid writes into @f from now on: it has left all others, by exec or of its own will. */
@@ -132,8 +134,20 @@ void family_ask_uids(struct family *f);
 /* An answer about a process came. */
 void family_on_proc(struct lane *l, const struct helper_event *e);
 
+/* Does what @m has speak for the family? Whoever attached does; of those that map its memory as well, root's family
+ * believes all, for these may have been root's children before they became somebody else; any other believes its own
+ * user's only, for a stranger can be made to map what it is sent. */
+enum family_trust {
+	FAMILY_STRANGER,
+	FAMILY_UNKNOWN,
+	FAMILY_TRUSTED
+} family_trust(const struct family *f, const struct member *m);
+
 /* Is @uid one of the family's users: those of its processes, or who attached as long as these are not known? */
 bool family_has_uid(const struct family *f, uint32_t uid);
+
+/* Is root its only user? */
+bool family_is_root(const struct family *f);
 
 /* What the helper's answers about a family's connections say: which family, which slot, in which use (8 bits of it). */
 static inline uint64_t family_cookie(const struct family *f, uint32_t gen, uint32_t slot)

@@ -14,13 +14,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/forge.h"
 #include "common/log.h"
 #include "common/pcapng.h"
 
 #define COMPONENT "file"
 #define DEFAULT_MTU 1500
-#define MTU_MIN 576
-#define MTU_MAX 65521
 
 struct file {
 	struct sink s; /* first: a sink is a file */
@@ -209,8 +208,8 @@ struct sink *sink_file(struct ev_loop *loop, const char *path, uint32_t mtu, cha
 	ev_init(&f->io, on_writable);
 	f->io.data = f;
 	f->fd = -1;
-	if (f->s.mtu < MTU_MIN || f->s.mtu > MTU_MAX) {
-		(void)snprintf(err, SINK_ERR, "MTU %u: expected %u to %u", mtu, MTU_MIN, MTU_MAX);
+	if (f->s.mtu < FORGE_MTU_MIN || f->s.mtu > FORGE_MTU_MAX) {
+		(void)snprintf(err, SINK_ERR, "MTU %u: expected %u to %u", mtu, FORGE_MTU_MIN, FORGE_MTU_MAX);
 		goto fail;
 	}
 	f->fd = out ? open_stdout() : open_path(path);

@@ -147,6 +147,7 @@ bool hello_parse_tls(const uint8_t *p, size_t len, struct hello *ret)
 	if (n < HELLO_RANDOM_MIN || !cur_copy(&c, ret->random, n))
 		return false;
 	ret->server = type == TLS_SERVER_HELLO;
+	ret->sent = false;
 	ret->random_len = (uint8_t)n;
 	ret->retry = ret->server && memcmp(ret->random, retry_random, n) == 0;
 	ret->sni_len = 0;

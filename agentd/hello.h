@@ -22,6 +22,7 @@ struct hello {
 	struct tuple t;	    /* SIDE_CLIENT has sent, or will get, the ClientHello */
 	bool server;	    /* it is a ServerHello */
 	bool retry;	    /* a ServerHello that is a HelloRetryRequest: its random is none */
+	bool sent;	    /* its packet was leaving; false: it came in. Only hello_sock.c knows */
 	uint8_t random_len; /* 32; HELLO_RANDOM_MIN .. 31: the segment ended there */
 	uint8_t random[32];
 	uint8_t sni_len;	      /* 0: none, or cut off */

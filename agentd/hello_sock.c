@@ -72,12 +72,14 @@ int hello_sock_open(void)
 	return fd;
 }
 
-/* A forged frame? Either of their two addresses is the sender's, by direction. */
+/* A frame that was forged by one of us and is replayed here: from our address, to one that nobody has. A host that has
+ * made our address its own, and speaks to this one, is not hidden by it. */
 static bool is_forged(const struct sockaddr_ll *from)
 {
-	static const uint8_t src[6] = FLOW_SRC_MAC, dst[6] = FLOW_DST_MAC;
+	static const uint8_t smac[6] = FLOW_SRC_MAC;
 
-	return from->sll_halen == 6 && (memcmp(from->sll_addr, src, 6) == 0 || memcmp(from->sll_addr, dst, 6) == 0);
+	return from->sll_halen == sizeof(smac) && memcmp(from->sll_addr, smac, sizeof(smac)) == 0 &&
+	       (from->sll_pkttype == PACKET_OUTGOING || from->sll_pkttype == PACKET_OTHERHOST);
 }
 
 /* Kernels since 6.11 tell the protocol behind all tags, also where tags are in the packet (double ones). */
@@ -97,6 +99,7 @@ static void look(struct hello_sock *s, const uint8_t *p, size_t len, const struc
 		s->others++;
 		return;
 	}
+	h.sent = from->sll_pkttype == PACKET_OUTGOING;
 	s->hellos++;
 	cb(arg, s, &h, (uint32_t)from->sll_ifindex);
 }

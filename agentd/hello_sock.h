@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hello_sock.h - the packet socket that sees handshake starts of one network namespace, and nothing else.
  *
- * AF_PACKET, SOCK_DGRAM, all interfaces, immediate mode. A filter of classic BPF on SKF_AD_PAY_OFFSET, which is the same
- * for every link type and looks behind VLAN tags and extension headers, passes ClientHello, ServerHello and what begins
- * with a PROXY header (packet(7), bpf_load ancillary data in linux/filter.h). So what the kernel has delivered to a
- * TLS library was delivered here before: who reads this socket first never misses a hello, unless the kernel dropped
- * it, which is counted. The kernel looks behind an IPv6 fragment header for TCP only, and not behind an AH. */
+ * AF_PACKET, SOCK_DGRAM, all interfaces, immediate mode. A filter of classic BPF on SKF_AD_PAY_OFFSET, which is the
+ * same for every link type and looks behind VLAN tags and extension headers, passes ClientHello, ServerHello and what
+ * begins with a PROXY header (packet(7), bpf_load ancillary data in linux/filter.h). So what the kernel has delivered
+ * to a TLS library was delivered here before: who reads this socket first never misses a hello, unless the kernel
+ * dropped it, which is counted. The kernel looks behind an IPv6 fragment header for TCP only, and not behind an AH. */
 #ifndef TLSTAP_HELLO_SOCK_H
 #define TLSTAP_HELLO_SOCK_H
 

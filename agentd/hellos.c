@@ -14,7 +14,7 @@
 #include "hellos_file.h"
 
 #define MAGIC "tlsHello"
-#define VERSION 1
+#define VERSION 2
 #define SPARED_MAX 64 /* entries of local sockets that are passed over in the search for one that makes room */
 #define EXPIRE_MAX 4  /* entries freed by one call, which makes one at most */
 
@@ -229,8 +229,8 @@ static bool is_local(const struct entry *e)
 	return false;
 }
 
-/* Who makes room? Those that ended long ago; then those that concern no socket of this host, which anybody can send as many
- * of as he likes; then what must. 0: the table is empty. */
+/* Who makes room? Those that ended long ago; then those that concern no socket of this host, which anybody can send as
+ * many of as he likes; then what must. 0: the table is empty. */
 static uint32_t victim(struct hellos *h)
 {
 	uint32_t over = h->over.first;
@@ -333,6 +333,8 @@ static struct hellos_seen *add_tuple(struct hellos *h, uint32_t id, const struct
 	e->seen[e->n] = (struct hellos_seen){.t = hello->t,
 					     .netns = netns,
 					     .ifindex = ifindex,
+					     .sent = hello->sent,
+					     .received = !hello->sent,
 					     .first_ns = h->now_ns,
 					     .last_ns = h->now_ns};
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
@@ -358,12 +360,15 @@ static struct hellos_seen *add_entry(struct hellos *h, const struct hello *hello
 	return s;
 }
 
-static void refresh(struct hellos *h, struct hellos_seen *s)
+static void refresh(struct hellos *h, struct hellos_seen *s, bool sent)
 {
+	s->sent |= sent;
+	s->received |= !sent;
 	s->last_ns = h->now_ns;
 	if (s->ended) { /* another socket has this tuple now */
 		s->ended = false;
 		memset(s->owner, 0, sizeof(s->owner));
+		memset(s->cookie, 0, sizeof(s->cookie));
 	}
 	h->n.refreshed++;
 }
@@ -390,7 +395,7 @@ struct hellos_seen *hellos_add(struct hellos *h, const struct hello *hello, uint
 	}
 	dequeue(h, id);
 	if (s) {
-		refresh(h, s);
+		refresh(h, s, hello->sent);
 	} else {
 		limit_tuple(h, &hello->t, netns);
 		s = add_tuple(h, id, hello, netns, ifindex);
@@ -502,8 +507,9 @@ static bool is_good(const struct entry *e)
 	for (unsigned i = 0; i < e->n; i++) {
 		const struct hellos_seen *s = &e->seen[i];
 
-		if (*(const uint8_t *)&s->ended > 1 || (s->t.ver != 4 && s->t.ver != 6) || s->first_ns > s->last_ns ||
-		    s->owner[0] > HELLOS_NONE || s->owner[1] > HELLOS_NONE)
+		if (*(const uint8_t *)&s->ended > 1 || *(const uint8_t *)&s->sent > 1 ||
+		    *(const uint8_t *)&s->received > 1 || (s->t.ver != 4 && s->t.ver != 6) ||
+		    s->first_ns > s->last_ns || s->owner[0] > HELLOS_NONE || s->owner[1] > HELLOS_NONE)
 			return false;
 	}
 	return true;

@@ -2,11 +2,11 @@
 /* hellos.h - the pairing table: random -> the 5-tuples that showed it.
  *
  * Client and server randoms are entries of their own, each with up to HELLOS_TUPLES true 5-tuples (NAT, REDIRECT and
- * proxies make several of one connection). The first ones stay: a later hello with the same random, forged or not, never
- * replaces a tuple, it is added while there is room and otherwise counted as crowded. An entry lives until all its
- * connections have ended (hellos_end), and then HELLOS_GRACE_NS more, for cleartext that is read late. When the table is full, room
- * is made by what ended HELLOS_LATE_NS ago, then by the oldest that concerns no socket of this host (anybody can
- * send those), then by the oldest.
+ * proxies make several of one connection). The first ones stay: a later hello with the same random, forged or not,
+ * never replaces a tuple, it is added while there is room and otherwise counted as crowded. An entry lives until all
+ * its connections have ended (hellos_end), and then HELLOS_GRACE_NS more, for cleartext that is read late. When the
+ * table is full, room is made by what ended HELLOS_LATE_NS ago, then by the oldest that concerns no socket of this host
+ * (anybody can send those), then by the oldest.
  *
  * The table is a mapping of a file that only root can open, so that a restarted agentd still knows
  * connections whose handshake is long over; whatever it finds in that file is checked before it is used. One thread. */
@@ -27,7 +27,8 @@
 #define HELLOS_PER_TUPLE 32 /* entries that one 5-tuple is in; one more removes the one seen longest ago */
 #define HELLOS_ERR 256
 
-/* Is one end of a tuple a socket of the namespace that saw it? As sock_diag(7) said while the handshake was under way. */
+/* Is one end of a tuple a socket of the namespace that saw it? As sock_diag(7) said while the handshake was under
+ * way. */
 enum hellos_owner {
 	HELLOS_UNKNOWN, /* not asked, or too late */
 	HELLOS_LOCAL,	/* yes, of user .uid */
@@ -39,9 +40,11 @@ struct hellos_seen {
 	uint64_t netns;		    /* inode of the network namespace that saw it */
 	uint32_t ifindex;	    /* the interface that saw it first */
 	bool ended;		    /* the connection is over, since .last_ns */
+	bool sent, received;	    /* its packet was seen leaving; coming in. On the loopback both */
 	uint64_t first_ns, last_ns; /* monotonic, since boot */
 	enum hellos_owner owner[2]; /* by enum side; the caller's, not known at first */
 	uint32_t uid[2];	    /* where it is HELLOS_LOCAL */
+	uint64_t cookie[2];	    /* of that socket, sock_diag's: who has these addresses later has another */
 };
 
 struct hellos_count {

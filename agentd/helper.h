@@ -104,11 +104,12 @@ struct helper_event {
 	const char *cgroup; /* likewise: path of its control group, "" unknown or too long */
 };
 
-/* What helper_whose() or helper_look() found out about the process .p (.exe, .uid, .netns, .own_netns, .ns_pid, .seccomp as in PROC). */
-#define HELPER_WHOSE_TAP (1u << 0)	/* libtlstap is mapped */
-#define HELPER_WHOSE_ATTACHED (1u << 1) /* so is a mapping of ours */
-#define HELPER_WHOSE_TLS (1u << 2)   /* a TLS library that can be tapped is mapped (libssl, libgnutls, libssl3 ...) */
-#define HELPER_WHOSE_32BIT (1u << 3) /* a 32-bit program */
+/* What helper_whose() or helper_look() found out about the process .p (.exe, .uid, .netns, .own_netns, .ns_pid,
+ * .seccomp as in PROC). */
+#define HELPER_WHOSE_TAP (1u << 0)	  /* libtlstap is mapped */
+#define HELPER_WHOSE_ATTACHED (1u << 1)	  /* so is a mapping of ours */
+#define HELPER_WHOSE_TLS (1u << 2)	  /* a TLS library that can be tapped is mapped (libssl, libgnutls, libssl3 ...) */
+#define HELPER_WHOSE_32BIT (1u << 3)	  /* a 32-bit program */
 #define HELPER_WHOSE_UNREADABLE (1u << 4) /* its /proc entries may not be read: no rights */
 
 struct helper_req;
@@ -129,7 +130,7 @@ struct helper {
 /* Fork the helper. Call as root, before threads, before privileges are dropped; where not root, the
  * helper sees only what the own user may see.
  * @keep_user  user that the helper runs as (with its capabilities); NULL: stay as we are
- * @netns      it must be able to open other network namespaces: keeps CAP_SYS_ADMIN and CAP_NET_RAW too
+ * @netns      it must be able to open other network namespaces: keeps three capabilities more
  * Descriptors above 2 are closed in the child. Returns 0 or -errno. */
 int helper_start(struct helper *h, const char *keep_user, bool netns);
 
@@ -180,10 +181,11 @@ int helper_look(struct helper *h, uint64_t cookie, const struct helper_pid *p);
 /* A connection @e (of .netns, 0: the own one) was seen on the wire with the process's own random, but no socket has
  * exactly these addresses: REDIRECT, SNAT or DNAT has changed one end. Has one of the processes a socket that shares
  * one end with it? The same peer: an open socket, or one that is closed and came through a port on which one of them
- * listens, as after helper_verify(). Or the same local address and port, if only one open socket has it (or only one
- * that has the peer's address or port too).
+ * listens, as after helper_verify(); or else the same local address and port.
  * Answer: HELPER_R_LIVE or HELPER_R_LISTENER (.e: that socket's own addresses; .sock_pid; LIVE: .sock_cookie,
- * .sock_inode), HELPER_R_GONE, HELPER_R_NO_PROCESS, HELPER_R_OTHER_NETNS (that namespace is not open) or HELPER_R_ERROR. */
+ * .sock_inode). LIVE with .sock_cookie 0 and .e as asked: several of theirs share that end (a client's connections to
+ * one server, behind SNAT), and nothing says which of them it is: its end will not be told. HELPER_R_GONE,
+ * HELPER_R_NO_PROCESS, HELPER_R_OTHER_NETNS (that namespace is not open) or HELPER_R_ERROR. */
 int helper_peer(struct helper *h, uint64_t cookie, const struct helper_pid *p, size_t n, const struct endpoint *e);
 
 /* Which process has the socket with these addresses? Looks through the descriptors of all processes, a few at a time:

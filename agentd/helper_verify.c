@@ -238,8 +238,8 @@ static void want_open(struct scan *s, size_t n)
 
 static void not_that_peer(struct verify *v, struct scan *s, struct helper_queue *q, uint64_t now_ms);
 
-/* PEER: look for an open socket that shares the remote end; else for one that shares the local end, if there is only
- * one; else for a closed one with that remote end, as after VERIFY. */
+/* PEER: look for an open socket that shares the remote end; else for one that shares the local end; else for a closed
+ * one with that remote end, as after VERIFY. */
 static void seek_peer(struct verify *v, struct scan *s, struct helper_queue *q, bool remote, uint64_t now_ms)
 {
 	const struct netns *ns = netns_find(v->nets, s->netns);
@@ -251,12 +251,32 @@ static void seek_peer(struct verify *v, struct scan *s, struct helper_queue *q, 
 	}
 	s->remote = remote;
 	want_open(s, narrow(s->peer, (size_t)n));
-	if (s->n_want == 1 || (remote && s->n_want > 1)) {
+	if (s->n_want > 0) {
 		s->state = SCAN_PEER;
+		s->hit_fd = -1;
 		scan_from(s, 0);
 	} else {
 		not_that_peer(v, s, q, now_ms);
 	}
+}
+
+/* PEER: descriptor @fd of the process being scanned is wanted number @k. Returns true if that settles it: a second one
+ * proves as much, but then nobody knows which of them it is. */
+static bool peer_hit(struct verify *v, struct scan *s, struct helper_queue *q, int fd, int k)
+{
+	if (s->n_want == 1) {
+		found(v, s, q, s->at, fd, k);
+		return true;
+	}
+	if (s->hit_fd == -1) {
+		s->hit_fd = fd;
+		s->hit_at = (int)s->at;
+		s->hit = k;
+	} else if (s->hit != k) {
+		answer(s, q, HELPER_R_LIVE, 0);
+		return true;
+	}
+	return false;
 }
 
 /* None of those that were wanted is a descriptor of theirs. */
@@ -337,7 +357,10 @@ static void exhausted(struct verify *v, struct scan *s, struct helper_queue *q, 
 	int err;
 
 	if (s->state == SCAN_PEER) {
-		not_that_peer(v, s, q, now_ms);
+		if (s->hit_fd != -1)
+			found(v, s, q, (size_t)s->hit_at, s->hit_fd, s->hit);
+		else
+			not_that_peer(v, s, q, now_ms);
 		return;
 	}
 	if (s->state == SCAN_LISTENER) {
@@ -367,7 +390,10 @@ static void scan_step(struct verify *v, struct scan *s, struct helper_queue *q, 
 
 		if (s->looked++ < HELPER_SCAN_FDS && proc_dir_next(&s->fds, &fd)) {
 			k = wanted(s, s->at, fd);
-			if (k != -1) {
+			if (k != -1 && s->state == SCAN_PEER) {
+				if (peer_hit(v, s, q, fd, k))
+					return;
+			} else if (k != -1) {
 				found(v, s, q, s->at, fd, k);
 				return;
 			}

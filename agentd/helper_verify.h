@@ -38,6 +38,7 @@ struct scan {
 	int32_t pid[HELPER_PIDS_MAX];
 	uint64_t want[HELPER_LISTENERS_MAX];
 	bool remote;				     /* PEER: it is the remote end that is shared */
+	int hit_fd, hit, hit_at;		     /* PEER: the first of several that was found; fd -1: none yet */
 	struct endpoint closing;		     /* PEER: one that shares it and is closed; ver 0: none */
 	struct sockdiag_peer peer[HELPER_PEERS_MAX]; /* PEER: whose inodes those in want are */
 };

@@ -13,13 +13,12 @@
 #include <string.h>
 
 #include "common/cur.h"
+#include "common/forge.h"
 #include "common/log.h"
 #include "common/netif.h"
 
 #define COMPONENT "interface"
 #define DEFAULT_MTU 1500
-#define MTU_MIN 576
-#define MTU_MAX 65521
 #define BUSY_S 0.001 /* after the interface's queue was full */
 #define LOST_S 0.25  /* between two looks for an interface that is gone */
 #define MESSAGE_S 30.0
@@ -269,9 +268,9 @@ struct sink *sink_iface(struct ev_loop *loop, const char *iface, uint32_t mtu, b
 	f->nif.fd = -1;
 	if (netif_open(&f->nif, iface, force ? NETIF_FORCE : 0, err) != 0)
 		goto fail;
-	if (mtu != 0 && (mtu < MTU_MIN || mtu > MTU_MAX || mtu > f->nif.mtu)) {
-		(void)snprintf(err, SINK_ERR, "MTU %u: expected %u to %u (MTU of interface %s)", mtu, MTU_MIN,
-			       f->nif.mtu < MTU_MAX ? f->nif.mtu : MTU_MAX, f->nif.name);
+	if (mtu != 0 && (mtu < FORGE_MTU_MIN || mtu > FORGE_MTU_MAX || mtu > f->nif.mtu)) {
+		(void)snprintf(err, SINK_ERR, "MTU %u: expected %u to %u (MTU of interface %s)", mtu, FORGE_MTU_MIN,
+			       f->nif.mtu < FORGE_MTU_MAX ? f->nif.mtu : FORGE_MTU_MAX, f->nif.name);
 		goto fail;
 	}
 	f->s.mtu = mtu != 0 ? mtu : f->nif.mtu < DEFAULT_MTU ? f->nif.mtu : DEFAULT_MTU;

@@ -115,6 +115,8 @@ static void on_helper_event(void *arg, const struct helper_event *e)
 		l->recheck = true;
 		break;
 	case HELPER_EXISTS:
+		if (e->cookie)
+			pair_on_answer(l, e);
 		if (e->result == HELPER_R_GONE)
 			conn_destroyed(l, &e->e, 0);
 		else if (e->result == HELPER_R_LIVE) /* perhaps another one, after a proof that came early */
@@ -148,7 +150,8 @@ static void recheck(struct lane *l)
 {
 	for (unsigned i = 0; l->recheck && i < BUCKETS; i++)
 		for (struct tap *t = l->by_end[i]; t; t = t->end_next)
-			if (t->rechecked != l->helper->overruns) {
+			if (t->rechecked != l->helper->overruns &&
+			    t->sock_cookie) { /* else it is not known which socket */
 				if (helper_exists(l->helper, 0, &t->e) != 0)
 					return; /* the rest with the next sweep */
 				t->rechecked = l->helper->overruns;

@@ -99,7 +99,7 @@ void lane_soon(struct lane *l);
 /* Take what the helper has answered so far. */
 void lane_hear(struct lane *l);
 
-/* Room for a record of @len bytes in the batch, emptied into the sink if need be. false: no credit. */
+/* Room for @frames of @bytes in all in the batch, emptied into the sink if need be. false: no credit. */
 bool lane_room(struct lane *l, size_t bytes, size_t frames);
 
 /* Give the batch to the sink. */

@@ -17,6 +17,7 @@
 #include "common/priv.h"
 #include "capture.h"
 #include "common/own.h"
+#include "common/rtnl.h"
 #include "conf.h"
 #include "helper.h"
 #include "lane.h"
@@ -90,6 +91,7 @@ static void stop(struct agent *a)
 {
 	if (a->stopping)
 		return;
+	log_info("main", "stopping");
 	a->stopping = true;
 	a->settled_at = a->lane.sweeps + 4;
 	a->stop_at = ev_now(a->loop) + SETTLE_S;
@@ -114,7 +116,6 @@ static void on_term(struct ev_loop *loop, ev_signal *w, int events)
 {
 	(void)loop;
 	(void)events;
-	log_info("main", "stopping");
 	stop(w->data);
 }
 
@@ -173,7 +174,7 @@ static void on_watch(struct ev_loop *loop, ev_timer *w, int events)
 		own_beat(a->own, a->lane.now_ns);
 		own_refresh(a->own, a->lane.now_ns);
 		if (a->conf.output) /* it may have been made anew */
-			own_replay(a->own, 0, if_nametoindex(a->conf.output));
+			(void)own_replay(a->own, if_nametoindex(a->conf.output));
 		tell_drops(a);
 	}
 	if (a->stopping && !a->draining && (settled(a) || ev_now(loop) >= a->stop_at))
@@ -254,6 +255,42 @@ static int open_own(struct agent *a)
 	return ret;
 }
 
+/* The interface that we replay to, and those that are joined to it, must not be what is captured. */
+static int know_output(struct agent *a, char err[static WIRE_ERR])
+{
+	const char *captured = conf_captured(&a->conf), *output = a->conf.output;
+	unsigned found = own_replay(a->own, if_nametoindex(output)), n;
+	char name[IF_NAMESIZE], list[200] = "";
+	uint32_t seen[OWN_INTERFACES];
+	struct rtnl_link l;
+
+	if (!captured)
+		return 0;
+	if (!a->conf.filter && rtnl_link(output, &l) == 0 && l.kind == JOINED_TUNNEL) {
+		snprintf(err, WIRE_ERR,
+			 "-o %s is a tunnel: its packets would be captured and replayed again; leave them out with -p",
+			 output);
+		return -ELOOP;
+	}
+	n = own_replays(a->own, seen, OWN_INTERFACES);
+	for (unsigned i = 1; i < n; i++) {
+		if (!if_indextoname(seen[i], name))
+			continue;
+		if (strcmp(name, captured) == 0) {
+			snprintf(err, WIRE_ERR,
+				 "-o %s: what is replayed there is seen on %s too, and would be captured again", output,
+				 name);
+			return -ELOOP;
+		}
+		if (strlen(list) + strlen(name) + 2 < sizeof(list))
+			strcat(strcat(list, " "), name);
+	}
+	if (*list && strcmp(captured, "any") == 0)
+		log_info("main", "what is replayed to %s is also seen on%s%s: nothing is mirrored of these", output,
+			 list, found > n ? " and more, of which we know nothing" : "");
+	return 0;
+}
+
 /* What sees handshakes: the helper first, for it must hold no descriptor of ours. */
 static int open_tap(struct agent *a, char err[static WIRE_ERR])
 {
@@ -303,8 +340,8 @@ static int open_all(struct agent *a, char err[static WIRE_ERR])
 	a->sink = open_sink(a, err);
 	if (!a->sink)
 		return -EINVAL;
-	if (c->output)
-		own_replay(a->own, 0, if_nametoindex(c->output));
+	if (c->output && (ret = know_output(a, err)) != 0)
+		return ret;
 	return status_init(&a->status, c->socket, err);
 }
 

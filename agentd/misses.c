@@ -29,7 +29,7 @@ struct misses {
 };
 
 static const struct {
-	const char *name, *because, *todo;
+	const char *name, *because, *advice;
 } reason[MISSES_WHYS] = {
 	[MISSES_UNREADABLE] = {"unreadable", "agentd may not read what /proc says of it",
 			       "start agentd as root; it keeps CAP_SYS_PTRACE for this"},
@@ -37,9 +37,9 @@ static const struct {
 			  "start agentd with --netns, which see in agentd(8)"},
 	[MISSES_32BIT] = {"32bit", "it is a 32-bit program", "use a 64-bit build of it"},
 	[MISSES_OWN_TLS] = {"own_tls",
-			    "its TLS library cannot be interposed: linked statically, or its own "
-			    "(no known TLS library is mapped)",
-			    "use a build of it that links OpenSSL, GnuTLS or NSS dynamically"},
+			    "its TLS library cannot be interposed: linked statically, its own, or NSS "
+			    "(no library that can be tapped is mapped)",
+			    "use a build of it that links OpenSSL or GnuTLS dynamically"},
 	[MISSES_NOT_LOADED] = {"not_loaded", "libtlstap is not loaded into it",
 			       "start it with \"tlstap run\", or with LD_PRELOAD set to libtlstap.so"},
 	[MISSES_BEFORE] = {"before", "it was started before agentd", "restart it"},
@@ -203,7 +203,7 @@ void misses_json(const struct misses *m, uint64_t now_ns, FILE *to)
 			k->no_user ? -1 : (int64_t)k->uid, (int)k->pid, role[k->side], reason[k->why].name);
 		escape_json(to, reason[k->why].because);
 		fputs(", \"to_do\": ", to);
-		escape_json(to, reason[k->why].todo);
+		escape_json(to, reason[k->why].advice);
 		fprintf(to,
 			", \"sessions\": %" PRIu64 ", \"like\": %" PRIu64 ", \"last_s\": %" PRIu64 ", \"tuple\": \"%s\""
 			", \"sni\": ",
@@ -248,7 +248,7 @@ static void doctor_line(const struct miss *k, uint64_t now_ns, FILE *to)
 		}
 		fputc('\n', to);
 	}
-	fprintf(to, "  why:        %s\n  what to do: %s\n", reason[k->why].because, reason[k->why].todo);
+	fprintf(to, "  why:        %s\n  what to do: %s\n", reason[k->why].because, reason[k->why].advice);
 }
 
 void misses_doctor(const struct misses *m, uint64_t now_ns, FILE *to)

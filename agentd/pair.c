@@ -112,18 +112,6 @@ static void unpaired(struct tap *t)
 	tap_refuse(t, &t->family->lane->sum.unpaired);
 }
 
-static bool any_interface(const struct lane *l)
-{
-	return !l->conf->interface || strcmp(l->conf->interface, "any") == 0;
-}
-
-/* Was @s seen on the interface that was asked for? */
-static bool seen_there(struct lane *l, const struct hellos_seen *s)
-{
-	return !any_interface(l) && s->netns == l->wire->own_netns && s->ifindex &&
-	       s->ifindex == if_nametoindex(l->conf->interface);
-}
-
 static void later(struct tap *t)
 {
 	uint64_t waited = t->family->lane->now_ns - t->asked_ns;
@@ -133,50 +121,101 @@ static void later(struct tap *t)
 	t->ask_ns = t->family->lane->now_ns + more;
 }
 
-/* @t is proven, but may its process be shown? false: that is not known yet. */
-static bool permitted(struct tap *t)
+static bool any_interface(const struct lane *l)
 {
-	int may = permit_allows(t->family, t->open.pid);
-
-	if (may == -EAGAIN) {
-		later(t);
-		return false;
-	}
-	t->proven = false;
-	if (may && !permit_missed(t->family, &t->open))
-		tap_paired(t, t->sock_cookie, t->proven_ended);
-	else
-		tap_refuse(t, &t->family->lane->sum.denied);
-	return true;
+	return !l->conf->interface || strcmp(l->conf->interface, "any") == 0;
 }
 
-/* @t is proven: show it as @real, or as what was seen on the interface that was asked for. */
-static void paired(struct tap *t, enum evidence by, const struct tuple *real, const struct hellos_seen *seen, size_t n)
+/* Do they share an end? */
+static bool near(const struct tuple *a, const struct tuple *b)
+{
+	for (unsigned i = 0; i < 2; i++)
+		if (a->ver == b->ver && a->port[i] == b->port[i] && memcmp(a->addr[i], b->addr[i], 16) == 0)
+			return true;
+	return false;
+}
+
+/* Is this end of @s the socket of somebody else? */
+static bool others(const struct tap *t, const struct hellos_seen *s)
+{
+	enum side local = local_side(t);
+
+	return s->owner[local] == HELLOS_LOCAL && !family_has_uid(t->family, s->uid[local]);
+}
+
+/* Was @s seen on the interface that was asked for? */
+static bool seen_there(struct lane *l, const struct hellos_seen *s)
+{
+	return !any_interface(l) && s->netns == l->wire->own_netns && s->ifindex &&
+	       s->ifindex == if_nametoindex(l->conf->interface);
+}
+
+/* What the wire knows of a random. */
+struct found {
+	size_t n;
+	bool own; /* it is the random that our end has chosen */
+	struct hellos_seen seen[WIRE_FOUND];
+};
+
+/* One namespace's hellos are read in their order, those of two in any. */
+#define NETNS_LATER_NS 100000000ull
+
+/* Can @s be another leg of the connection whose own one is @real? Nobody knows a random before it has been said: what
+ * our end says is nowhere before it is at our own end. So who says somebody else's random again comes after it. */
+static bool same_connection(const struct tap *t, const struct found *f, const struct tuple *real,
+			    const struct hellos_seen *s)
+{
+	if (!f->own)
+		return near(&s->t, real) && !others(t, s);
+	for (size_t i = 0; i < f->n; i++)
+		if (f->seen[i].netns == t->e.netns && memcmp(&f->seen[i].t, real, sizeof(*real)) == 0)
+			return s->first_ns + (s->netns == f->seen[i].netns ? 0 : NETNS_LATER_NS) >= f->seen[i].first_ns;
+	return false;
+}
+
+/* @t is proven, but cannot be shown yet: decide again, and prove again what may have changed by then. */
+static void not_yet(struct tap *t)
+{
+	t->early = t->proof == PROOF_LIVE;
+	t->confirmed = false;
+	later(t);
+}
+
+/* @t is proven: show it as @real, or as what was seen on the interface that was asked for. @f: NULL: nothing was. */
+static void paired(struct tap *t, enum evidence by, const struct tuple *real, const struct found *f)
 {
 	struct lane *l = t->family->lane;
 	bool wanted = any_interface(l) || ifaddr_is_on(l->conf->interface, t->e.ver, t->e.local, l->now_ns);
+	int may = permit_allows(t->family, t->open.pid);
 
 	t->real = *real;
-	for (size_t i = 0; i < n; i++)
-		if (seen_there(l, &seen[i])) {
-			t->real = seen[i].t;
+	for (size_t i = 0; f && i < f->n; i++)
+		if (seen_there(l, &f->seen[i]) && same_connection(t, f, real, &f->seen[i])) {
+			t->real = f->seen[i].t;
 			wanted = true;
 			break;
 		}
-	if (!wanted) {
+	if (may == -EAGAIN) { /* its process is being looked at */
+		not_yet(t);
+		return;
+	}
+	if (!wanted || !may || permit_missed(t->family, &t->open)) {
 		tap_refuse(t, &l->sum.denied);
 		return;
 	}
+	if ((t->open.flags & REC_OPEN_MIDWAY) && !t->adopted && !conn_has_predecessor(t) &&
+	    l->now_ns - t->asked_ns < TAP_HANDOVER_NS) {
+		not_yet(t); /* it was handed over, and who had it is not through */
+		return;
+	}
 	t->evidence = by;
-	t->proven = true;
-	t->proven_ended = by == EVIDENCE_LISTENER;
-	(void)permitted(t);
+	tap_paired(t, t->sock_cookie, t->over || by == EVIDENCE_LISTENER);
 }
 
 /* --- the socket that the process states ------------------------------------------------------------ */
 
-/* The processes that may hold the socket: first the one that calls itself @pid. A child that we have not met is taken at
- * its word if it maps the family's memory; that fails where its pid is one of another namespace, and then all
+/* The processes that may hold the socket: first the one that calls itself @pid. A child that we have not met is taken
+ * at its word if it maps the family's memory; that fails where its pid is one of another namespace, and then all
  * processes are looked through. false: ask again later. */
 static bool ask(struct tap *t, uint32_t gen, int32_t pid, int fd, const struct endpoint *e)
 {
@@ -186,11 +225,18 @@ static bool ask(struct tap *t, uint32_t gen, int32_t pid, int fd, const struct e
 	size_t n = 1;
 
 	for (unsigned i = 0; i < f->member_n; i++) {
-		if (f->member[i]->ns_pid == pid && !known) {
+		const struct member *m = f->member[i];
+		enum family_trust trust = family_trust(f, m);
+
+		if (m->ns_pid == pid && trust == FAMILY_UNKNOWN)
+			return false; /* it is being asked about */
+		if (trust != FAMILY_TRUSTED)
+			continue;
+		if (m->ns_pid == pid && !known) {
 			known = true;
-			p[0] = f->member[i]->p;
+			p[0] = m->p;
 		} else if (n < HELPER_PIDS_MAX) {
-			p[n++] = f->member[i]->p;
+			p[n++] = m->p;
 		}
 	}
 	if (known)
@@ -208,8 +254,27 @@ static bool ask_peer(struct tap *t, const struct endpoint *e)
 	size_t n = 0;
 
 	for (unsigned i = 0; i < f->member_n && n < HELPER_PIDS_MAX; i++)
-		p[n++] = f->member[i]->p;
+		if (family_trust(f, f->member[i]) == FAMILY_TRUSTED)
+			p[n++] = f->member[i]->p;
 	return n && helper_peer(f->lane->helper, cookie_of(t, t->gen), p, n, e) == 0;
+}
+
+/* That socket @sock_cookie has the addresses @e was proven before this connection was told of. Has it still? What has
+ * closed it had it to the end; another one may be anybody's. Returns true: t->e is proven; false: it is being asked. */
+static bool confirmed(struct tap *t, const struct endpoint *e, uint64_t sock_cookie)
+{
+	if (t->confirmed && endpoint_same(&t->asked, e)) {
+		t->e = *e;
+		return true;
+	}
+	t->confirmed = t->over = false;
+	t->asked = *e;
+	t->sock_cookie = sock_cookie;
+	if (helper_exists(t->family->lane->helper, cookie_of(t, t->gen), e) == 0)
+		t->cookie = cookie_of(t, t->gen);
+	else
+		later(t);
+	return false;
 }
 
 void pair_ask_told(struct tap *t, struct told *told)
@@ -248,61 +313,64 @@ static bool recall(struct tap *t)
 	return false;
 }
 
-/* The same for a socket that was gone before the kernel could be asked whose it is, alone or with its process: as it was
- * seen, its user was asked for. One that is there, but somebody else's, proves nothing. */
+/* The same for a socket that was gone before the kernel could be asked whose it is, alone or with its process: as it
+ * was seen, its user was asked for. One that is there, but somebody else's, proves nothing. */
 static bool recall_gone(struct tap *t)
 {
 	return t->stated && t->proof == PROOF_NOT &&
 	       (t->why_not == HELPER_R_GONE || t->why_not == HELPER_R_NO_PROCESS) && recall(t);
 }
 
-/* Who showed the randoms of @t? If nobody did, there may be hellos that are not read yet. */
-static size_t find(struct tap *t, struct hellos_seen ret[static WIRE_FOUND])
+/* Who showed the randoms of @t? If nobody showed its own, there may be hellos that are not read yet. */
+static void find(struct tap *t, struct found *ret)
 {
 	struct wire *w = t->family->lane->wire;
 	const struct rec_open *o = &t->open;
-	size_t n = has_random(t) ? wire_find(w, o->client_random, server_random(o), ret) : 0;
 
-	if (n || !has_random(t))
-		return n;
+	ret->n = 0;
+	ret->own = false;
+	if (!has_random(t))
+		return;
+	ret->n = wire_find(w, o->client_random, server_random(o), local_side(t), ret->seen, &ret->own);
+	if (ret->n && (ret->own || (t->server && !server_random(o))))
+		return;
 	wire_read(w);
-	return wire_find(w, o->client_random, server_random(o), ret);
+	ret->n = wire_find(w, o->client_random, server_random(o), local_side(t), ret->seen, &ret->own);
 }
 
 static bool inner(struct tap *t)
 {
 	const struct rec_open *o = &t->open;
 	struct tuple real;
+	struct hellos_seen seen;
+	struct endpoint e;
+	uint64_t outer;
 	uint32_t depth;
 
-	if (!has_random(t) ||
-	    !wire_find_inner(t->family->lane->wire, o->client_random, server_random(o), t->family->id, &real, &depth))
+	if (!has_random(t) || !wire_find_inner(t->family->lane->wire, o->client_random, server_random(o), t->family->id,
+					       &real, &outer, &depth))
 		return false;
-	if (!t->stated) {
-		struct hellos_seen s = {.t = real, .netns = t->family->netns};
-
-		endpoint_of(t, &s, &t->e);
-	}
+	seen = (struct hellos_seen){.t = real, .netns = t->family->netns};
+	endpoint_of(t, &seen, &e);
+	if ((t->proof != PROOF_LIVE || !endpoint_same_addrs(&t->e, &e)) && !confirmed(t, &e, outer))
+		return true;
 	t->depth = depth;
-	paired(t, EVIDENCE_INNER, &real, NULL, 0);
+	paired(t, EVIDENCE_INNER, &real, NULL);
 	return true;
 }
 
-/* Do they share an end? */
-static bool near(const struct tuple *a, const struct tuple *b)
+/* Is @s the leg of a socket of the process's, though NAT has changed an address of it? What our end says is seen there
+ * first, and leaves; what it is told is seen there last, and comes in. All else is of a connection that is only passed
+ * on here. */
+static bool own_leg(const struct found *f, const struct hellos_seen *s, uint64_t netns)
 {
-	for (unsigned i = 0; i < 2; i++)
-		if (a->ver == b->ver && a->port[i] == b->port[i] && memcmp(a->addr[i], b->addr[i], 16) == 0)
-			return true;
-	return false;
-}
-
-/* Is this end of @s the socket of somebody else? */
-static bool others(const struct tap *t, const struct hellos_seen *s)
-{
-	enum side local = local_side(t);
-
-	return s->owner[local] == HELLOS_LOCAL && !family_has_uid(t->family, s->uid[local]);
+	if (s->netns != netns || !(f->own ? s->sent : s->received))
+		return false;
+	for (size_t i = 0; i < f->n; i++)
+		if (f->seen[i].netns == netns &&
+		    (f->own ? f->seen[i].first_ns < s->first_ns : f->seen[i].first_ns > s->first_ns))
+			return false;
+	return true;
 }
 
 /* The process has the socket t->e. The wire may show it otherwise (REDIRECT, NAT), or be silent: a session inside
@@ -310,35 +378,34 @@ static bool others(const struct tap *t, const struct hellos_seen *s)
 static void by_socket(struct tap *t)
 {
 	struct lane *l = t->family->lane;
-	struct hellos_seen seen[WIRE_FOUND];
 	const struct hellos_seen *shares = NULL;
 	enum evidence by = t->proof == PROOF_LIVE ? EVIDENCE_SOCKET : EVIDENCE_LISTENER;
 	struct tuple mine;
-	size_t n;
+	struct found f;
 
 	if (!has_random(t))
 		(void)recall(t);
-	n = find(t, seen);
+	find(t, &f);
 	tuple_of(t, &t->e, &mine);
-	if (!n) {
+	if (!f.n) {
 		if (inner(t))
 			return;
 		if (has_random(t) && conn_knows(t) && l->now_ns - t->asked_ns < TAP_INNER_NS)
 			later(t); /* two sessions on one socket: the outer one's records may be under way */
 		else
-			paired(t, by, &mine, NULL, 0);
+			paired(t, by, &mine, NULL);
 		return;
 	}
-	for (size_t i = 0; i < n; i++) {
-		if (memcmp(&seen[i].t, &mine, sizeof(mine)) == 0) {
-			paired(t, by, &mine, seen, n);
+	for (size_t i = 0; i < f.n; i++) {
+		if (memcmp(&f.seen[i].t, &mine, sizeof(mine)) == 0) {
+			paired(t, by, &mine, &f);
 			return;
 		}
-		if (!shares && near(&seen[i].t, &mine) && !others(t, &seen[i]))
-			shares = &seen[i];
+		if (near(&f.seen[i].t, &mine) && !others(t, &f.seen[i]) && own_leg(&f, &f.seen[i], t->e.netns))
+			shares = &f.seen[i];
 	}
 	if (shares)
-		paired(t, by, &shares->t, seen, n);
+		paired(t, by, &shares->t, &f);
 	else
 		refuse(t, HELPER_R_OK);
 }
@@ -371,13 +438,13 @@ static size_t sort(const struct tap *t, struct hellos_seen *s, size_t n)
 	return k;
 }
 
-static void accept_seen(struct tap *t, const struct hellos_seen *s, const struct hellos_seen *all, size_t n)
+static void accept_seen(struct tap *t, const struct hellos_seen *s, const struct found *all)
 {
-	endpoint_of(t, s, &t->e);
-	paired(t, EVIDENCE_WIRE, &s->t, all, n);
-	/* its end may have been told before it was known here */
-	if (t->state == TAP_PAIRED)
-		(void)helper_exists(t->family->lane->helper, 0, &t->e);
+	struct endpoint e;
+
+	endpoint_of(t, s, &e);
+	if (confirmed(t, &e, s->cookie[local_side(t)]))
+		paired(t, EVIDENCE_WIRE, &s->t, all);
 }
 
 /* The only tuple whose end here is of one of the family's users; NULL: none, or several. */
@@ -396,27 +463,60 @@ static const struct hellos_seen *only_own(const struct tap *t, const struct hell
 	return own;
 }
 
+/* Has one of the processes the socket at this end of @s? */
+static void ask_about(struct tap *t, const struct hellos_seen *s, const struct found *all)
+{
+	bool nat = s->owner[local_side(t)] == HELLOS_NONE;
+
+	if (nat && !own_leg(all, s, t->family->netns)) {
+		t->at++;
+		later(t);
+		return;
+	}
+	endpoint_of(t, s, &t->asked);
+	if (nat ? ask_peer(t, &t->asked) : ask(t, t->gen, t->open.pid, -1, &t->asked))
+		t->cookie = cookie_of(t, t->gen);
+	else
+		later(t);
+}
+
+/* Its socket is gone, and whose it was could not be asked in time; it was nobody else's, as far as is known. Root is
+ * believed: it could show what it likes to the IDS anyway. */
+static void by_root(struct tap *t, const struct hellos_seen *s, const struct found *all)
+{
+	endpoint_of(t, s, &t->e);
+	t->sock_cookie = 0;
+	t->over = true;
+	paired(t, EVIDENCE_WIRE, &s->t, all);
+}
+
 /* No socket of the process is proven, but the wire may know its random. */
 static void by_wire(struct tap *t)
 {
 	struct family *f = t->family;
-	struct hellos_seen seen[WIRE_FOUND], all[WIRE_FOUND];
-	size_t n_all = find(t, all), n;
+	struct hellos_seen seen[WIRE_FOUND];
 	const struct hellos_seen *own;
+	struct found all;
+	size_t n;
 
-	memcpy(seen, all, n_all * sizeof(all[0]));
-	n = sort(t, seen, n_all);
+	find(t, &all);
+	memcpy(seen, all.seen, all.n * sizeof(seen[0]));
+	n = sort(t, seen, all.n);
 	own = only_own(t, seen, n);
 	if (own) {
-		accept_seen(t, own, all, n_all);
+		accept_seen(t, own, &all);
 	} else if (t->uids_asked) {
 		if (f->uids_asked || f->scan_asked || !f->scanned) {
 			later(t);
 			return;
 		}
-		explain(t, all, n_all);
+		if (n == 1 && family_is_root(f) && !others(t, &seen[0])) {
+			by_root(t, &seen[0], &all);
+			return;
+		}
+		explain(t, all.seen, all.n);
 		refuse(t, n ? HELPER_R_OK : t->proof == PROOF_NOT ? t->why_not : HELPER_R_OTHER_NETNS);
-	} else if (!n_all) {
+	} else if (!all.n) {
 		if (inner(t))
 			return;
 		if (t->proof == PROOF_NOT)
@@ -424,14 +524,8 @@ static void by_wire(struct tap *t)
 		else
 			later(t);
 	} else if (t->at < n) {
-		bool nat = seen[t->at].owner[local_side(t)] == HELLOS_NONE;
-
-		endpoint_of(t, &seen[t->at], &t->asked);
-		if (nat ? ask_peer(t, &t->asked) : ask(t, t->gen, t->open.pid, -1, &t->asked))
-			t->cookie = cookie_of(t, t->gen);
-		else
-			later(t);
-	} else { /* whose are its processes really? They may have changed their user, or be children that were not met */
+		ask_about(t, &seen[t->at], &all);
+	} else { /* whose are its processes really? They may have changed their user, or be children not met */
 		t->uids_asked = true;
 		f->scanned = false;
 		family_ask_uids(f);
@@ -447,17 +541,16 @@ static void decide(struct tap *t)
 
 	if (t->state != TAP_ASKING || t->cookie || f->lane->now_ns < t->ask_ns)
 		return;
-	if (t->proven) {
-		/* its end may have been told while it waited */
-		if (permitted(t) && t->state == TAP_PAIRED)
-			(void)helper_exists(f->lane->helper, 0, &t->e);
-	} else if (t->open.pid <= 0) { /* nobody calls himself that: what it says is not to wait in our memory */
+	if (t->open.pid <= 0) { /* nobody calls himself that: what it says is not to wait in our memory */
 		refuse(t, HELPER_R_NO_PROCESS);
 	} else if (t->stated && t->proof == PROOF_NONE) {
 		t->asked = t->e;
 		if (ask(t, t->gen, t->open.pid, t->open.fd, &t->e))
 			t->cookie = cookie_of(t, t->gen);
 	} else if (t->proof == PROOF_LIVE || t->proof == PROOF_LISTENER) {
+		if (t->early && !confirmed(t, &t->e, t->sock_cookie))
+			return;
+		t->early = false;
 		by_socket(t);
 	} else if (!f->netns) {
 		later(t); /* it is being asked for */
@@ -474,15 +567,14 @@ void pair_open(struct tap *t, const struct told *told)
 {
 	t->proof = PROOF_NONE;
 	t->at = t->depth = 0;
-	t->uids_asked = t->proven = false;
+	t->uids_asked = t->confirmed = t->over = false;
+	t->early = told;
 	t->sock_cookie = 0;
 	t->asked_ns = t->family->lane->now_ns;
 	if (told) {
 		t->proof = PROOF_LIVE;
 		t->e = told->e;
 		t->sock_cookie = told->sock_cookie;
-		/* its end may have been told before it was known */
-		(void)helper_exists(t->family->lane->helper, 0, &t->e);
 	}
 	decide(t);
 }
@@ -499,27 +591,32 @@ bool pair_renegotiated(struct tap *t, const struct rec_open *o)
 {
 	struct wire *w = t->family->lane->wire;
 	struct hellos_seen seen[WIRE_FOUND];
+	bool own;
 
 	wire_read(w);
-	return o->tls_version && o->tls_version < 0x0304 && !wire_find(w, o->client_random, server_random(o), seen);
+	return o->tls_version && o->tls_version < 0x0304 &&
+	       !wire_find(w, o->client_random, server_random(o), local_side(t), seen, &own);
 }
 
-/* It holds a socket, and it maps the family's memory: one of the family. */
-static void meet(struct family *f, int32_t pid)
+/* It holds a socket, and it maps the family's memory: one of the family? */
+static enum family_trust meet(struct family *f, int32_t pid)
 {
 	const struct helper_pid p = {.pid = pid};
+	const struct member *m = NULL;
 
-	for (unsigned i = 0; i < f->member_n; i++)
+	for (unsigned i = 0; i < f->member_n && !m; i++)
 		if (f->member[i]->p.pid == pid)
-			return;
-	(void)family_member(f, &p, pid);
+			m = f->member[i];
+	if (!m)
+		m = family_member(f, &p, pid);
+	return m ? family_trust(f, m) : f->uid == 0 ? FAMILY_TRUSTED : FAMILY_UNKNOWN;
 }
 
 #define RETRIES 3
 #define RETRY_NS 30000000ull /* doubled each time */
 
-/* The socket that the process states is not proven. Worth asking again? Perhaps it was handed to a child since the family
- * was last looked at; or the word of a server's socket's end is still on its way from the kernel. */
+/* The socket that the process states is not proven. Worth asking again? Perhaps it was handed to a child since the
+ * family was last looked at; or the word of a server's socket's end is still on its way from the kernel. */
 static bool again(struct tap *t, enum helper_result why)
 {
 	bool child = why == HELPER_R_FOREIGN || why == HELPER_R_NO_PROCESS || why == HELPER_R_ERROR;
@@ -535,9 +632,7 @@ static bool again(struct tap *t, enum helper_result why)
 
 static void on_stated(struct tap *t, const struct helper_event *e)
 {
-	struct hellos_seen seen[WIRE_FOUND], all[WIRE_FOUND];
-	const struct hellos_seen *own;
-	size_t n_all, n;
+	struct found f = {.n = 0};
 
 	if (e->result == HELPER_R_LIVE || e->result == HELPER_R_LISTENER) {
 		t->proof = e->result == HELPER_R_LIVE ? PROOF_LIVE : PROOF_LISTENER;
@@ -545,13 +640,9 @@ static void on_stated(struct tap *t, const struct helper_event *e)
 		t->sock_cookie = e->sock_cookie;
 		return;
 	}
-	n_all = t->family->netns ? find(t, all) : 0;
-	memcpy(seen, all, n_all * sizeof(all[0]));
-	n = sort(t, seen, n_all);
-	own = only_own(t, seen, n);
-	if (own) {
-		accept_seen(t, own, all, n_all);
-	} else if (!again(t, e->result)) {
+	if (t->family->netns)
+		find(t, &f);
+	if (only_own(t, f.seen, sort(t, f.seen, f.n)) || !again(t, e->result)) {
 		t->proof = PROOF_NOT;
 		t->why_not = (uint8_t)e->result;
 	}
@@ -560,8 +651,8 @@ static void on_stated(struct tap *t, const struct helper_event *e)
 /* What the kernel says of a tuple that the wire showed. */
 static void on_seen(struct tap *t, const struct helper_event *e)
 {
-	struct hellos_seen all[WIRE_FOUND];
 	struct tuple real;
+	struct found all;
 
 	if (e->result != HELPER_R_LIVE && e->result != HELPER_R_LISTENER) {
 		t->at++;
@@ -570,9 +661,27 @@ static void on_seen(struct tap *t, const struct helper_event *e)
 	tuple_of(t, &t->asked, &real);
 	t->e = e->e;
 	t->sock_cookie = e->sock_cookie;
-	paired(t, EVIDENCE_WIRE, &real, all, find(t, all));
+	t->over = false;
+	find(t, &all);
+	paired(t, EVIDENCE_WIRE, &real, &all);
 	if (t->state == TAP_PAIRED && e->result == HELPER_R_LISTENER)
 		conn_destroyed(t->family->lane, &t->e, 0);
+}
+
+/* Is what was proven before still so? */
+static void on_confirm(struct tap *t, const struct helper_event *e)
+{
+	t->over = e->result == HELPER_R_GONE;
+	t->confirmed = t->over || (e->result == HELPER_R_LIVE && e->sock_cookie == t->sock_cookie);
+	if (t->confirmed)
+		return;
+	if (t->early) { /* as if it had never been told */
+		t->early = false;
+		t->proof = PROOF_NONE;
+		t->sock_cookie = 0;
+	} else {
+		refuse(t, e->result == HELPER_R_LIVE ? HELPER_R_GONE : e->result);
+	}
 }
 
 /* The socket of a handshake to come. */
@@ -590,29 +699,45 @@ static void on_told(struct tap *t, const struct helper_event *e)
 	}
 }
 
-void pair_on_answer(struct lane *l, const struct helper_event *e)
+/* The answer to what is being asked of @t. */
+static void on_answer(struct tap *t, const struct helper_event *e, enum family_trust trust)
 {
-	struct family *f = family_find(l, family_of_cookie(e->cookie));
-	uint32_t slot = family_slot_of_cookie(e->cookie);
-	struct tap *t = f && slot < f->taps_n ? f->taps[slot] : NULL;
-
-	if (!t)
-		return;
-	if (e->type == HELPER_VERIFY) {
-		if (e->result == HELPER_R_LIVE || e->result == HELPER_R_LISTENER)
-			meet(f, e->sock_pid);
-		on_told(t, e);
-		if (!endpoint_same_addrs(&e->e, &t->asked))
-			return; /* to an earlier question */
-	}
-	if (!t->cookie || t->cookie != e->cookie)
-		return;
 	t->cookie = 0;
 	if (t->state != TAP_ASKING)
 		return;
-	if (t->stated && t->proof == PROOF_NONE)
+	if (trust == FAMILY_UNKNOWN) { /* whose the process is that has it is being asked */
+		later(t);
+		return;
+	}
+	if (e->type == HELPER_EXISTS)
+		on_confirm(t, e);
+	else if (t->stated && t->proof == PROOF_NONE)
 		on_stated(t, e);
 	else
 		on_seen(t, e);
 	decide(t);
+}
+
+void pair_on_answer(struct lane *l, const struct helper_event *answer)
+{
+	struct family *f = family_find(l, family_of_cookie(answer->cookie));
+	uint32_t slot = family_slot_of_cookie(answer->cookie);
+	struct tap *t = f && slot < f->taps_n ? f->taps[slot] : NULL;
+	enum family_trust trust = FAMILY_TRUSTED;
+	struct helper_event e = *answer;
+
+	if (!t)
+		return;
+	if (e.type != HELPER_EXISTS && (e.result == HELPER_R_LIVE || e.result == HELPER_R_LISTENER)) {
+		trust = meet(f, e.sock_pid);
+		if (trust != FAMILY_TRUSTED)
+			e.result = HELPER_R_FOREIGN;
+	}
+	if (e.type == HELPER_VERIFY) {
+		on_told(t, &e);
+		if (!endpoint_same_addrs(&e.e, &t->asked))
+			return; /* to an earlier question */
+	}
+	if (t->cookie && t->cookie == e.cookie)
+		on_answer(t, &e, trust);
 }

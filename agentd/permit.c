@@ -196,18 +196,20 @@ bool permit_missed(const struct family *f, const struct rec_open *o)
 {
 	struct wire *w = f->lane->wire;
 	const uint8_t *server = o->flags & REC_OPEN_SERVER_RANDOM ? o->server_random : NULL;
+	enum side local = o->flags & REC_OPEN_SERVER ? SIDE_SERVER : SIDE_CLIENT;
 	struct hellos_seen seen[WIRE_FOUND];
 	size_t n;
+	bool own;
 
 	if (!f->on_ns || f->on_ns == UINT64_MAX)
 		return f->on_ns != 0;
 	if (memcmp(o->client_random, &(uint8_t[32]){0}, 32) ==
 	    0) /* its library tells none, and the wire did not either */
 		return true;
-	n = wire_find(w, o->client_random, server, seen);
+	n = wire_find(w, o->client_random, server, local, seen, &own);
 	if (!n) {
 		wire_read(w);
-		n = wire_find(w, o->client_random, server, seen);
+		n = wire_find(w, o->client_random, server, local, seen, &own);
 	}
 	for (size_t i = 0; i < n; i++)
 		if (seen[i].first_ns >= f->on_ns + PERMIT_RESUME_NS)

@@ -69,8 +69,10 @@ static void wire_json(struct lane *l, FILE *to)
 	wire_count(w, &n);
 	fprintf(to,
 		", \"wire\": {\"hellos\": %" PRIu64 ", \"drops\": %" PRIu64
-		", \"namespaces\": %u, \"randoms\": %" PRIu64 ", \"crowded\": %" PRIu64 ", \"evicted\": %" PRIu64 "}",
-		w->hellos, w->drops, w->ns_n, n.used, n.crowded, n.evicted);
+		", \"namespaces\": %u, \"namespaces_failed\": %" PRIu64 ", \"randoms\": %" PRIu64
+		", \"crowded\": %" PRIu64 ", \"evicted\": %" PRIu64 ", \"forged\": %" PRIu64 ", \"untold\": %" PRIu64
+		"}",
+		w->hellos, w->drops, w->ns_n, w->netns_failed, n.used, n.crowded, n.evicted, w->forged, w->news_lost);
 	if (!w->sessions)
 		return;
 	fputs(", ", to);
@@ -97,9 +99,12 @@ static void wire_text(struct lane *l, FILE *to)
 
 	wire_count(w, &n);
 	fprintf(to,
-		"handshakes: %" PRIu64 " hellos seen in %u namespaces, %" PRIu64 " dropped by the kernel; %" PRIu64
-		" randoms known, %" PRIu64 " crowded, %" PRIu64 " evicted\n",
-		w->hellos, w->ns_n, w->drops, n.used, n.crowded, n.evicted);
+		"handshakes: %" PRIu64 " hellos seen in %u namespace%s, %" PRIu64 " dropped by the kernel; %" PRIu64
+		" randoms known, %" PRIu64 " crowded, %" PRIu64 " evicted, %" PRIu64 " forged by others\n",
+		w->hellos, w->ns_n, w->ns_n == 1 ? "" : "s", w->drops, n.used, n.crowded, n.evicted, w->forged);
+	if (w->netns_failed)
+		fprintf(to, "namespaces of tapped processes that could not be opened: %" PRIu64 " times, see the log\n",
+			w->netns_failed);
 	if (w->sessions)
 		sessions_text(w->sessions, to);
 }
@@ -189,19 +194,12 @@ static void line(FILE *to, const char *name, uint64_t n, const char *what)
 	fprintf(to, "  %-14s %16" PRIu64 "  %s\n", name, n, what);
 }
 
-static void text(struct status *s, FILE *to)
+/* The equations of account.h, line by line. */
+static void account_text(struct lane *l, FILE *to)
 {
-	struct lane *l = s->lane;
 	const struct account *a = &l->sum;
 	struct equations e = equations_of(l);
-	char sink[256] = "";
-	unsigned shown = 0;
 
-	l->sink->ops->describe(l->sink, sink, sizeof(sink));
-	fprintf(to, "agentd %s, process %d\n", TLSTAP_VERSION, (int)getpid());
-	if (l->off)
-		fprintf(to, "\nALL TAPS ARE SWITCHED OFF: %s exists\n", l->conf->disable_file);
-	fprintf(to, "\nCleartext, in bytes\n");
 	line(to, "reported", e.reported, "by the TLS libraries of tapped processes");
 	line(to, "= decided", e.decided, "");
 	line(to, "+ pending", e.pending, "in shared memory");
@@ -237,6 +235,20 @@ static void text(struct status *s, FILE *to)
 	line(to, "+ in flight", l->sink->n.in_flight, "");
 	line(to, "+ backlog", l->sink->n.backlog, "");
 	line(to, "+ unknown", l->sink->n.unknown, "under way when a tunnel broke");
+}
+
+static void text(struct status *s, FILE *to)
+{
+	struct lane *l = s->lane;
+	char sink[256] = "";
+	unsigned shown = 0;
+
+	l->sink->ops->describe(l->sink, sink, sizeof(sink));
+	fprintf(to, "agentd %s, process %d\n", TLSTAP_VERSION, (int)getpid());
+	if (l->off)
+		fprintf(to, "\nALL TAPS ARE SWITCHED OFF: %s exists\n", l->conf->disable_file);
+	fprintf(to, "\nCleartext, in bytes\n");
+	account_text(l, to);
 	fprintf(to, "\n%s: %s, %" PRIu64 " frames\n", l->sink->ops->name, sink, l->sink->n.frames);
 	if (l->capture)
 		capture_text(l, to);

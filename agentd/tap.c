@@ -286,7 +286,19 @@ static void take_socket(struct tap *t, const struct rec *r, const uint8_t *data)
 	pair_ask_told(t, told);
 }
 
-/* @again: the handle's session was renegotiated on the same connection. */
+/* Is this OPEN a renegotiation of the session that @t is? The same ends say so, while the socket lives; the wire does,
+ * if it does not know the random. */
+static bool goes_on(struct tap *t, const struct rec_open *o, const struct endpoint *e)
+{
+	bool stated = o->flags & REC_OPEN_ADDRS;
+
+	if (t->state != TAP_PAIRED || !(o->flags & REC_OPEN_SERVER) != !t->server)
+		return false;
+	if (stated ? !endpoint_same_addrs(e, &t->e) : t->stated)
+		return false;
+	return (stated && !t->destroyed) || pair_renegotiated(t, o);
+}
+
 static void use_open(struct tap *t, const struct rec *r, const uint8_t *data)
 {
 	struct rec_open o;
@@ -303,8 +315,7 @@ static void use_open(struct tap *t, const struct rec *r, const uint8_t *data)
 		o.pid = told->pid;
 	}
 	get_endpoint(&o, &e);
-	again = t->state == TAP_PAIRED && !t->destroyed && !(o.flags & REC_OPEN_SERVER) == !t->server &&
-		(o.flags & REC_OPEN_ADDRS ? endpoint_same_addrs(&e, &t->e) : !t->stated && pair_renegotiated(t, &o));
+	again = goes_on(t, &o, &e);
 	if (!again && t->state != TAP_CLOSED)
 		tap_close(t);
 	for (unsigned d = 0; d < 2; d++) {
@@ -334,9 +345,9 @@ static void use_open(struct tap *t, const struct rec *r, const uint8_t *data)
 	} else {
 		t->state = TAP_ASKING;
 		t->stated = (o.flags & REC_OPEN_ADDRS) && endpoint_normalise(&t->e);
-		if ((o.flags & REC_OPEN_CHILD) && permit_allows(t->family, o.pid) == 1 && !permit_missed(t->family, &o) &&
-		    conn_continues(t))
-			tap_paired(t, 0, false); /* a child may be gone before it is asked about */
+		if ((o.flags & REC_OPEN_CHILD) && permit_allows(t->family, o.pid) == 1 &&
+		    !permit_missed(t->family, &o) && conn_continues(t))
+			tap_paired(t, t->sock_cookie, false); /* a child may be gone before it is asked about */
 		else
 			pair_open(t, told->gen == t->gen && told->live && endpoint_same_addrs(&told->e, &t->e) ? told
 													       : NULL);
@@ -376,7 +387,7 @@ static bool use_data(struct tap *t, const struct rec *r, const uint8_t *data)
 	} else if (!conn_data(t, tap_side(t, d), tap_conn_off(t, d, r->off), data, r->len, r->flags & REC_F_CONT)) {
 		return false;
 	} else {
-		wire_cleartext(t->family->lane->wire, data, r->len, &t->real, t->family->id, t->depth);
+		wire_cleartext(t->family->lane->wire, data, r->len, &t->real, t->family->id, t->sock_cookie, t->depth);
 	}
 	t->next[d] = r->off + r->len;
 	return true;
@@ -384,7 +395,8 @@ static bool use_data(struct tap *t, const struct rec *r, const uint8_t *data)
 
 enum verdict { USE, WAIT, DROP };
 
-/* Does what waits cost more memory than it may? The lane's limit is for those only who hold more than their share of it. */
+/* Does what waits cost more memory than it may? The lane's limit is for those only who hold more than their share of
+ * it. */
 static bool too_much(const struct tap *t)
 {
 	const struct family *f = t->family;

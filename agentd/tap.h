@@ -20,8 +20,9 @@
 #define TAP_PAIR_NS (10ull * 1000000000) /* how long a connection may wait for its pairing */
 #define TAP_IN_FLIGHT_NS 10000000ull	 /* how long a read waits for the write that was under way */
 #define TAP_INNER_NS 50000000ull	 /* how long a second session on one socket waits for its hello in the first */
-#define TAP_TOLD 16			 /* sockets of handshakes to come; a power of two */
-#define TAP_BEHIND_NS 200000000ull	 /* how long a hole waits for the other end's tap to fill it */
+#define TAP_HANDOVER_NS 1000000000ull /* how long one that began in mid-life waits for the end of the one before it */
+#define TAP_TOLD 16		      /* sockets of handshakes to come; a power of two */
+#define TAP_BEHIND_NS 200000000ull    /* how long a hole waits for the other end's tap to fill it */
 
 enum tap_state {
 	TAP_CLOSED,  /* no connection: at birth; after CLOSE, the socket's destruction, the process's death */
@@ -63,11 +64,10 @@ struct tap {
 	uint64_t base[2], start[2]; /* as in struct rec_open */
 	uint64_t behind_ns;	    /* since when a hole waits for the other end; 0: none does */
 
-	struct endpoint e;	   /* its socket: as stated, or as found */
-	struct tuple real;	   /* PAIRED: the connection, as the wire has it */
-	uint32_t depth;		   /* PAIRED: TLS sessions around this one */
-	enum evidence evidence;	   /* PAIRED */
-	bool proven, proven_ended; /* ASKING: all is known (and the socket closed), but whether the process is denied */
+	struct endpoint e;	/* its socket: as stated, or as found */
+	struct tuple real;	/* PAIRED: the connection, as the wire has it */
+	uint32_t depth;		/* PAIRED: TLS sessions around this one */
+	enum evidence evidence; /* PAIRED */
 	uint64_t sock_cookie;
 	uint64_t rechecked; /* after which overrun of destroy events the kernel was asked about it */
 	uint64_t random8;
@@ -81,6 +81,8 @@ struct tap {
 	enum proof proof;		 /* of these */
 	uint8_t why_not;		 /* PROOF_NOT: enum helper_result */
 	bool uids_asked;		 /* whose the family's processes are was looked up again */
+	bool early;			 /* the proof is older than OPEN: to be confirmed */
+	bool confirmed, over;		 /* asked is still sock_cookie's; it has closed it */
 	unsigned at;			 /* which of the wire's tuples is being asked about */
 	struct endpoint asked;		 /* its end here */
 	struct told told[TAP_TOLD]; /* sockets stated when handshakes began, by gen: a slot may be a few uses ahead */
@@ -115,7 +117,8 @@ static inline uint64_t tap_conn_off(const struct tap *t, enum dir d, uint64_t of
 /* The tap of slot @slot, made if it is new. NULL: no memory. */
 struct tap *tap_get(struct family *f, uint32_t slot);
 
-/* Record @r with its payload, copied, at @data. What cannot be used now waits. Returns false if no libtlstap wrote it. */
+/* Record @r with its payload, copied, at @data. What cannot be used now waits. Returns false if no libtlstap wrote
+ * it. */
 __attribute__((warn_unused_result)) bool tap_record(struct tap *t, const struct rec *r, const uint8_t *data);
 
 /* Use what has become usable. Returns false if the sink gave no credit. */

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "backlog.h"
+#include "common/forge.h"
 #include "common/local.h"
 #include "common/log.h"
 #include "common/own.h"
@@ -32,8 +33,6 @@
 #define COMPONENT "tunnel"
 #define DEFAULT_PORT 3005
 #define DEFAULT_MTU 1500
-#define MTU_MIN 576
-#define MTU_MAX 65521
 #define CONNECT_S 5.0 /* for one address; also for the TLS handshake */
 #define HELLO_S 1.0   /* after which a receiver that says nothing is taken for a native one */
 #define BACKOFF_MIN_S 0.2
@@ -284,7 +283,7 @@ static uint32_t choose_mtu(const struct tunnel *t, uint32_t receiver)
 
 	if (receiver != 0 && mtu > receiver)
 		mtu = receiver;
-	return mtu < MTU_MIN ? MTU_MIN : mtu;
+	return mtu < FORGE_MTU_MIN ? FORGE_MTU_MIN : mtu;
 }
 
 static void up(struct tunnel *t, uint32_t receiver_mtu)
@@ -332,7 +331,8 @@ static bool on_hello(struct tunnel *t, const struct local_hello *h)
 	}
 	(void)snprintf(t->receiver, sizeof(t->receiver), "%.100s (receiverd %.40s)", h->host, h->version);
 	t->native = false;
-	/* It may hold us back for as long as its interface is gone; that it is alive is told by what it says (SILENCE_S). */
+	/* It may hold us back for as long as its interface is gone; that it is alive is told by what it says
+	 * (SILENCE_S). */
 	(void)setsockopt(t->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &for_ever, sizeof(for_ever));
 	if (t->state == HELLO)
 		up(t, h->mtu);
@@ -408,24 +408,6 @@ static bool pull(struct tunnel *t)
 
 /* --- getting there --- */
 
-static void end_of(const struct sockaddr *sa, struct tuple *t, enum side side)
-{
-	const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)sa;
-	const struct sockaddr_in *four = (const struct sockaddr_in *)sa;
-
-	if (sa->sa_family == AF_INET) {
-		t->ver = 4;
-		memcpy(t->addr[side], &four->sin_addr, 4);
-		t->port[side] = ntohs(four->sin_port);
-	} else if (sa->sa_family == AF_INET6) {
-		bool mapped = IN6_IS_ADDR_V4MAPPED(&six->sin6_addr);
-
-		t->ver = mapped ? 4 : 6;
-		memcpy(t->addr[side], six->sin6_addr.s6_addr + (mapped ? 12 : 0), mapped ? 4 : 16);
-		t->port[side] = ntohs(six->sin6_port);
-	}
-}
-
 /* Say that this connection is ours, so that no agent mirrors it. */
 static void tell_own(struct tunnel *t, const struct sockaddr *to)
 {
@@ -435,11 +417,11 @@ static void tell_own(struct tunnel *t, const struct sockaddr *to)
 
 	if (getsockname(t->fd, (struct sockaddr *)&sa, &len) == -1)
 		return;
-	end_of((const struct sockaddr *)&sa, &ends, SIDE_CLIENT);
+	tuple_end(&ends, SIDE_CLIENT, (const struct sockaddr *)&sa);
 	/* the peer's own word for what was named 0.0.0.0, if it has answered already */
 	len = sizeof(sa);
-	end_of(getpeername(t->fd, (struct sockaddr *)&sa, &len) == 0 ? (const struct sockaddr *)&sa : to, &ends,
-	       SIDE_SERVER);
+	tuple_end(&ends, SIDE_SERVER,
+		  getpeername(t->fd, (struct sockaddr *)&sa, &len) == 0 ? (const struct sockaddr *)&sa : to);
 	own_tunnel(t->own, ++t->attempts % OWN_TUNNELS, &ends);
 }
 
@@ -794,8 +776,8 @@ struct sink *sink_tunnel(struct ev_loop *loop, const char *host_port, uint32_t m
 		(void)snprintf(err, SINK_ERR, "receiver \"%.100s\": expected HOST[:PORT]", host_port);
 		goto fail;
 	}
-	if (mtu != 0 && (mtu < MTU_MIN || mtu > MTU_MAX)) {
-		(void)snprintf(err, SINK_ERR, "MTU %u: expected %u to %u", mtu, MTU_MIN, MTU_MAX);
+	if (mtu != 0 && (mtu < FORGE_MTU_MIN || mtu > FORGE_MTU_MAX)) {
+		(void)snprintf(err, SINK_ERR, "MTU %u: expected %u to %u", mtu, FORGE_MTU_MIN, FORGE_MTU_MAX);
 		goto fail;
 	}
 	if (backlog_init(&t->backlog, queue < 4 * BATCH_BYTES ? 4 * BATCH_BYTES : queue) != 0) {

@@ -3,6 +3,7 @@
 #include "wire.h"
 
 #include <errno.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,12 +21,16 @@
 #include "lane.h"
 
 #define TABLE_FILE "hellos"
-#define READ_STEP 32u		    /* packets between two chances for the lane */
-#define READ_MAX 4096u		    /* packets of one socket in one pass */
-#define READER_WAIT_NS 20000000	    /* how long the lane waits for the reader at most */
-#define NETNS_WAIT_MS 3000	    /* for the helper, at the start */
+#define LOOPBACK 1u
+#define READ_STEP 32u	      /* packets between two chances for the lane */
+#define READ_MAX 4096u	      /* packets of one socket in one pass */
+#define PATIENCE_NS 20000000u /* how long the lane waits for the reader at most ... */
+#define PATIENCE_SHARE 8      /* ... and which part of its time: who floods us cannot hold it up for more */
+#define HURRY_NS 2000000ull   /* the lane is waked for handshakes that nobody else may see at most once in so long */
+#define NETNS_WAIT_MS 3000    /* for the helper, at the start */
 #define NETNS_IDLE_NS 5000000000ull /* a namespace without a tapped process is let go after so long */
 #define DROPS_LOG_NS 30000000000ull /* between two lines about lost hellos */
+#define NETNS_LOG_NS 30000000000ull /* ... about namespaces that cannot be opened */
 
 static uint64_t clock_of(clockid_t clock)
 {
@@ -61,6 +67,7 @@ static void look_up(const struct wire_ns *ns, struct hellos_seen *seen, enum sid
 	if (err == 0 && info.inode) {
 		seen->owner[side] = HELLOS_LOCAL;
 		seen->uid[side] = info.uid;
+		seen->cookie[side] = info.cookie;
 	} else if (err == -ENOENT && certain) {
 		seen->owner[side] = HELLOS_NONE;
 	}
@@ -74,7 +81,7 @@ static struct wire_ns *find_ns(const struct wire *w, uint64_t netns)
 	return NULL;
 }
 
-static void tell_sessions(struct wire *w, const struct hello *h, uint64_t netns, uint64_t now_ns)
+static void tell_sessions(struct wire *w, const struct hello *h, uint64_t netns, uint32_t ifindex, uint64_t now_ns)
 {
 	struct wire_news *to;
 
@@ -88,6 +95,20 @@ static void tell_sessions(struct wire *w, const struct hello *h, uint64_t netns,
 	to->hello = *h;
 	to->netns = netns;
 	to->now_ns = now_ns;
+	to->ifindex = ifindex;
+}
+
+/* Does it say that it comes from a socket of this host, and comes in all the same? Then somebody else has made it. On
+ * the loopback, always interface 1, everything leaves and comes in. */
+static bool is_forged(const struct wire_ns *ns, const struct hello *h, uint32_t ifindex)
+{
+	struct hellos_seen from = {.t = h->t, .netns = ns->sock.netns};
+	enum side sender = h->server ? SIDE_SERVER : SIDE_CLIENT;
+
+	if (h->sent || ifindex == LOOPBACK)
+		return false;
+	look_up(ns, &from, sender, false);
+	return from.owner[sender] == HELLOS_LOCAL;
 }
 
 /* The client has a socket when its hello is out, the server when it has answered: a look for it comes in time but for
@@ -100,7 +121,11 @@ static void on_hello(void *arg, const struct hello_sock *s, const struct hello *
 	struct hellos_seen *seen;
 
 	w->hellos++;
-	tell_sessions(w, h, s->netns, now);
+	if (is_forged(ns, h, ifindex)) {
+		w->forged++;
+		return;
+	}
+	tell_sessions(w, h, s->netns, ifindex, now);
 	seen = hellos_add(w->table, h, s->netns, ifindex, now);
 	if (!seen)
 		return;
@@ -125,6 +150,10 @@ static void pass(struct wire *w)
 		}
 	w->passed = number;
 	pthread_cond_broadcast(&w->drained);
+	if (w->news_n && clock_of(CLOCK_MONOTONIC) - w->told_lane_ns > HURRY_NS) {
+		w->told_lane_ns = clock_of(CLOCK_MONOTONIC);
+		ev_async_send(w->lane->loop, &w->hurry);
+	}
 	pthread_mutex_unlock(&w->lock);
 }
 
@@ -141,19 +170,37 @@ static bool something_waits(const struct wire *w)
 /* What waits in the sockets is the reader's: it is woken already, and sooner than we would be done. */
 static void wait_for_reader(struct wire *w)
 {
-	uint64_t wanted = w->passes + (something_waits(w) ? 1 : 0);
+	uint64_t wanted = w->passes + (something_waits(w) ? 1 : 0), now, until_ns, spent;
 	struct timespec until;
 
 	if (w->passed >= wanted)
 		return;
-	(void)clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += READER_WAIT_NS;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
+	now = clock_of(CLOCK_MONOTONIC);
+	w->patience_ns += (now - w->patience_at_ns) / PATIENCE_SHARE;
+	if (w->patience_ns > PATIENCE_NS)
+		w->patience_ns = PATIENCE_NS;
+	w->patience_at_ns = now;
+	if (!w->patience_ns)
+		return;
+	until_ns = clock_of(CLOCK_REALTIME) + w->patience_ns;
+	until = (struct timespec){.tv_sec = (time_t)(until_ns / 1000000000), .tv_nsec = (long)(until_ns % 1000000000)};
 	pthread_mutex_lock(&w->lock);
 	while (w->passed < wanted && pthread_cond_timedwait(&w->drained, &w->lock, &until) == 0)
 		;
 	pthread_mutex_unlock(&w->lock);
+	w->patience_at_ns = clock_of(CLOCK_MONOTONIC);
+	spent = w->patience_at_ns - now;
+	w->patience_ns -= spent < w->patience_ns ? spent : w->patience_ns;
+}
+
+/* Is it a session that is to be shown in the clear? Not our own tunnel; of one interface, if one was asked for. */
+static bool counts(const struct wire *w, const struct wire_news *n)
+{
+	const char *iface = w->lane->conf->interface;
+
+	if (w->own && own_is_tunnel(w->own, &n->hello.t))
+		return false;
+	return strcmp(iface, "any") == 0 || (n->netns == w->own_netns && n->ifindex == if_nametoindex(iface));
 }
 
 void wire_read(struct wire *w)
@@ -173,14 +220,14 @@ void wire_read(struct wire *w)
 	w->news_n = 0;
 	pthread_mutex_unlock(&w->lock);
 	for (uint32_t i = 0; i < n; i++)
-		if (!w->own || !own_is_tunnel(w->own, &news[i].hello.t))
+		if (counts(w, &news[i]))
 			sessions_hello(w->sessions, &news[i].hello, news[i].netns, news[i].now_ns);
 }
 
 /* --- the reader ------------------------------------------------------------------------------------ */
 
-/* A handshake is over in a millisecond, and on a busy machine an ordinary thread waits longer for its turn. So the reader is
- * a real-time one, for some 10 us per handshake, as long as it uses little: who floods us with hellos gets an
+/* A handshake is over in a millisecond, and on a busy machine an ordinary thread waits longer for its turn. So the
+ * reader is a real-time one, for some 10 us per handshake, as long as it uses little: who floods us with hellos gets an
  * ordinary thread for a while. */
 #define BUDGET_WINDOW_NS 100000000ull
 #define BUDGET_NS 25000000ull	      /* of a window */
@@ -262,7 +309,7 @@ static struct wire_ns *add_ns(struct wire *w, uint64_t netns, int fd)
 	ns->wire = w;
 	ns->sock.fd = fd;
 	ns->sock.netns = netns;
-	ns->diag = -1;
+	ns->diag = ns->pidfd = -1;
 	ns->since_ns = clock_of(CLOCK_MONOTONIC);
 	pthread_mutex_lock(&w->lock);
 	w->ns[w->ns_n++] = ns;
@@ -283,13 +330,37 @@ static void drop_ns(struct wire *w, unsigned i)
 	close(ns->sock.fd);
 	if (ns->diag != -1)
 		close(ns->diag);
+	if (ns->pidfd != -1)
+		close(ns->pidfd);
 	free(ns);
+}
+
+static const char *why_no_netns(int err)
+{
+	switch (err) {
+	case EPERM:
+		return "not allowed: agentd needs CAP_SYS_ADMIN for it, from its start";
+	case ENOSPC:
+		return "too many are open";
+	case ENOENT:
+		return "there is no such network namespace below /run/netns, see ip-netns(8)";
+	default:
+		return strerror(err);
+	}
 }
 
 void wire_on_netns(struct wire *w, const struct helper_event *e)
 {
 	struct wire_ns *ns = find_ns(w, e->netns);
 
+	if (e->result == HELPER_R_ERROR) {
+		w->netns_failed++;
+		if (w->netns_failed == 1 || w->lane->now_ns - w->netns_told_ns > NETNS_LOG_NS) {
+			log_warn("wire", "cannot see the handshakes of a tapped process's network namespace: %s",
+				 why_no_netns(e->err));
+			w->netns_told_ns = w->lane->now_ns;
+		}
+	}
 	if (e->result == HELPER_R_GONE) { /* its name is gone, and the helper has let go of it */
 		for (unsigned i = 1; ns && i < w->ns_n; i++)
 			if (w->ns[i] == ns) {
@@ -314,20 +385,34 @@ void wire_on_netns(struct wire *w, const struct helper_event *e)
 	close(e->fd);
 }
 
+/* The process by whose number a namespace was asked for has died. */
+static void forget_pid(struct wire_ns *ns)
+{
+	struct pollfd p = {.fd = ns->pidfd, .events = POLLIN};
+
+	if (ns->pidfd == -1 || poll(&p, 1, 0) <= 0)
+		return;
+	close(ns->pidfd);
+	ns->pidfd = -1;
+	ns->asked_for = false;
+}
+
 /* Namespaces that were opened for tapped processes of which none is left: they are not kept alive. */
 static void let_go(struct wire *w)
 {
 	for (unsigned i = 1; i < w->ns_n;) {
 		struct wire_ns *ns = w->ns[i];
-		bool used = ns->asked_for || w->lane->now_ns - ns->since_ns < NETNS_IDLE_NS;
+		bool used;
+
+		forget_pid(ns);
+		used = ns->asked_for || w->lane->now_ns - ns->since_ns < NETNS_IDLE_NS;
 
 		for (const struct family *f = w->lane->families; f && !used; f = f->next)
 			used = f->netns == ns->sock.netns || !f->netns;
-		if (used) {
+		if (used || helper_netns_close(w->lane->helper, ns->sock.netns) != 0) {
 			i++;
 			continue;
 		}
-		(void)helper_netns_close(w->lane->helper, ns->sock.netns);
 		log_info("wire", "network namespace %llu has no tapped process any more",
 			 (unsigned long long)ns->sock.netns);
 		drop_ns(w, i);
@@ -390,13 +475,12 @@ static int open_one(struct wire *w, struct helper *h, const char *name, uint64_t
 		ret = o.err ? -o.err : -EINVAL;
 	if (ret) {
 		snprintf(err, WIRE_ERR, "--netns %.64s: %s", name,
-			 ret == -ESRCH	  ? "there is no such process"
-			 : ret == -ENOENT ? "there is no such network namespace below /run/netns, see ip-netns(8)"
-			 : ret == -EPERM  ? "not allowed: start agentd as root"
-					  : strerror(-ret));
+			 ret == -ESRCH ? "there is no such process" : why_no_netns(-ret));
 		return ret;
 	}
 	ns = find_ns(w, o.netns);
+	if (ns && ns->pidfd == -1 && is_pid(name, &pid) && !ns->asked_for)
+		ns->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (ns)
 		ns->asked_for = true;
 	return 0;
@@ -425,12 +509,9 @@ static void on_second(struct ev_loop *loop, ev_timer *t, int events)
 	lane_clock(l);
 	pthread_mutex_lock(&w->lock);
 	w->drops = w->of_closed_drops;
-	w->frames = w->others = 0;
 	for (unsigned i = 0; i < w->ns_n; i++) {
 		hello_sock_count(&w->ns[i]->sock);
 		w->drops += w->ns[i]->sock.drops;
-		w->frames += w->ns[i]->sock.frames;
-		w->others += w->ns[i]->sock.others;
 	}
 	pthread_mutex_unlock(&w->lock);
 	if (w->drops != w->drops_told && l->now_ns - w->told_ns > DROPS_LOG_NS) {
@@ -522,11 +603,25 @@ int wire_open(struct wire *w, const char *socket, struct sessions *sessions, con
 	return ret;
 }
 
+static void on_hurry(struct ev_loop *loop, ev_async *a, int events)
+{
+	struct wire *w = a->data;
+
+	(void)loop;
+	(void)events;
+	lane_clock(w->lane);
+	wire_read(w);
+	(void)helper_flush(w->lane->helper);
+}
+
 int wire_start(struct wire *w, struct lane *l)
 {
 	int ret;
 
 	w->lane = l;
+	ev_async_init(&w->hurry, on_hurry);
+	w->hurry.data = w;
+	ev_async_start(l->loop, &w->hurry);
 	ret = pthread_create(&w->reader, NULL, reader, w);
 	if (ret)
 		return -ret;
@@ -546,6 +641,7 @@ void wire_close(struct wire *w)
 		wake_reader(w);
 		pthread_join(w->reader, NULL);
 		ev_timer_stop(w->lane->loop, &w->second);
+		ev_async_stop(w->lane->loop, &w->hurry);
 	}
 	while (w->ns_n)
 		drop_ns(w, w->ns_n - 1);
@@ -577,17 +673,21 @@ void wire_ended(struct wire *w, const struct endpoint *e)
 }
 
 void wire_cleartext(struct wire *w, const uint8_t *p, size_t len, const struct tuple *t, uint64_t family,
-		    uint32_t depth)
+		    uint64_t sock_cookie, uint32_t depth)
 {
+	struct hellos_seen *seen;
 	struct hello h;
 
 	if (len < 6 || p[0] != 0x16 || p[1] != 0x03 || !w->inner || !hello_parse_tls(p, len, &h))
 		return;
 	h.t = *t;
-	(void)hellos_add(w->inner, &h, family, depth + 1, w->lane->now_ns);
+	seen = hellos_add(w->inner, &h, family, depth + 1, w->lane->now_ns);
+	if (seen)
+		seen->cookie[0] = sock_cookie;
 }
 
-static void add_found(struct hellos_seen *ret, size_t *n, const struct hellos_seen *s)
+/* @add: also if it is not among them yet. */
+static void add_found(struct hellos_seen *ret, size_t *n, const struct hellos_seen *s, bool add)
 {
 	for (size_t i = 0; i < *n; i++) {
 		if (memcmp(&ret[i].t, &s->t, sizeof(s->t)) != 0 || ret[i].netns != s->netns)
@@ -596,26 +696,31 @@ static void add_found(struct hellos_seen *ret, size_t *n, const struct hellos_se
 			if (s->owner[side] == HELLOS_LOCAL || ret[i].owner[side] == HELLOS_UNKNOWN) {
 				ret[i].owner[side] = s->owner[side];
 				ret[i].uid[side] = s->uid[side];
+				ret[i].cookie[side] = s->cookie[side];
 			}
 		return;
 	}
-	ret[(*n)++] = *s;
+	if (add)
+		ret[(*n)++] = *s;
 }
 
-size_t wire_find(struct wire *w, const uint8_t client[32], const uint8_t server[32],
-		 struct hellos_seen ret[static WIRE_FOUND])
+size_t wire_find(struct wire *w, const uint8_t client[32], const uint8_t server[32], enum side local,
+		 struct hellos_seen ret[static WIRE_FOUND], bool *ret_own)
 {
 	struct hellos_seen s[2 * HELLOS_TUPLES];
 	size_t n = 0;
 
+	*ret_own = false;
 	if (!w->table)
 		return 0;
 	pthread_mutex_lock(&w->lock);
-	for (unsigned which = 0; which < (server ? 2 : 1); which++) {
-		size_t k = hellos_find(w->table, which ? NULL : client, which ? server : NULL, s);
+	for (unsigned i = 0; i < 2; i++) {
+		bool of_server = (local == SIDE_SERVER) == (i == 0);
+		size_t k = hellos_find(w->table, of_server ? NULL : client, of_server ? server : NULL, s);
 
-		for (size_t i = 0; i < k; i++)
-			add_found(ret, &n, &s[i]);
+		for (size_t j = 0; j < k; j++)
+			add_found(ret, &n, &s[j], !*ret_own);
+		*ret_own |= i == 0 && k;
 	}
 	for (size_t i = 0; i < n; i++) {
 		const struct wire_ns *ns = find_ns(w, ret[i].netns);
@@ -640,7 +745,7 @@ bool wire_random(struct wire *w, const struct tuple *t, uint64_t netns, uint8_t 
 }
 
 bool wire_find_inner(struct wire *w, const uint8_t client[32], const uint8_t server[32], uint64_t family,
-		     struct tuple *ret, uint32_t *ret_depth)
+		     struct tuple *ret, uint64_t *ret_cookie, uint32_t *ret_depth)
 {
 	struct hellos_seen s[2 * HELLOS_TUPLES];
 	size_t n = w->inner ? hellos_find(w->inner, client, server, s) : 0;
@@ -648,6 +753,7 @@ bool wire_find_inner(struct wire *w, const uint8_t client[32], const uint8_t ser
 	for (size_t i = 0; i < n; i++)
 		if (s[i].netns == family) {
 			*ret = s[i].t;
+			*ret_cookie = s[i].cookie[0];
 			*ret_depth = s[i].ifindex;
 			return true;
 		}

@@ -3,14 +3,15 @@
  *
  *   hello_sock.c (one per network namespace) --hello--> wire.c --> hellos.c (the table)
  *                                                         |  +---> sessions.c (effectiveness)
- *                                                         +------> sock_diag: is an end a socket of this host, and whose?
+ *                                                         +------> sock_diag: is an end a socket here, and whose?
  *   pair.c --"who showed this random?"--> wire_find()
  *
  * A hello is in its socket before the TLS library has it; so who reads these sockets first, and then finds no entry,
  * knows that there was none.
  *
- * A thread of its own reads them as they come, because whose a socket is can be asked only while it lasts, and a lane may be
- * busy for milliseconds; all it touches is behind one lock. All functions here are called by the lane's thread. */
+ * A thread of its own reads them as they come, because whose a socket is can be asked only while it lasts, and a lane
+ * may be busy for milliseconds; all it touches is behind one lock. All functions here are called by the lane's
+ * thread. */
 #ifndef TLSTAP_WIRE_H
 #define TLSTAP_WIRE_H
 
@@ -40,6 +41,7 @@ struct wire_ns {
 	struct hello_sock sock;
 	int diag;	   /* sockdiag_open() there */
 	bool asked_for;	   /* --netns NAME or PID: stays as long as that is there */
+	int pidfd;	   /* of that PID; -1: none */
 	uint64_t since_ns; /* when it was opened */
 };
 
@@ -48,6 +50,7 @@ struct wire_ns {
 struct wire_news {
 	struct hello hello;
 	uint64_t netns, now_ns;
+	uint32_t ifindex;
 };
 
 struct wire {
@@ -57,23 +60,29 @@ struct wire {
 	_Atomic uint64_t passes; /* through all sockets, begun ... */
 	_Atomic uint64_t passed; /* ... and done */
 	pthread_t reader;
-	int wake;     /* eventfd: the reader is to look at ns and stop again */
-	bool running; /* there is a reader */
+	int wake;			      /* eventfd: the reader is to look at ns and stop again */
+	bool running;			      /* there is a reader */
+	uint64_t patience_ns, patience_at_ns; /* how long the lane may still wait for it, as of then */
 	bool stop;
 	struct wire_news *news, *news_read; /* NULL without sessions; the one being filled, the one being read */
 	_Atomic uint32_t news_n;
-	uint64_t news_lost;	   /* hellos that the sessions were not told of */
-	struct hellos *table;	   /* NULL: handshakes cannot be seen */
-	struct hellos *inner;	   /* seen in cleartext: netns is the family's id, ifindex the depth */
+	uint64_t news_lost;   /* hellos that the sessions were not told of */
+	struct hellos *table; /* NULL: handshakes cannot be seen */
+	struct hellos *inner; /* seen in cleartext: netns is the family's id, ifindex the depth, cookie[0] the socket */
 	struct sessions *sessions; /* NULL: not counted */
 	const struct own *own;
 	struct wire_ns *ns[WIRE_NETNS_MAX];
 	unsigned ns_n;
 	uint64_t own_netns;
 	uint64_t hellos; /* ever seen, in all namespaces, also those that are closed */
-	uint64_t frames, others, drops, of_closed_drops;
+	uint64_t forged; /* of these, came in from an end whose socket is here: passed over */
+	uint64_t drops, of_closed_drops;
+	uint64_t netns_failed; /* namespaces of tapped processes that could not be opened, --netns all */
+	uint64_t netns_told_ns;
 	uint64_t drops_told;
 	uint64_t told_ns;
+	uint64_t told_lane_ns;
+	ev_async hurry; /* somebody's handshake: whose it is must be asked while it lasts */
 	ev_timer second;
 };
 
@@ -91,7 +100,8 @@ int wire_open_netns(struct wire *w, struct helper *h, const struct opt_list *nam
 /* From now on hellos are read as they come. Returns 0, or -errno of pthread_create(3). */
 int wire_start(struct wire *w, struct lane *l);
 
-/* Read all hellos that are there: what came before this call is known after it. */
+/* Read all hellos that are there: what came before this call is known after it, unless there are so many that the lane
+ * would wait for too long. */
 void wire_read(struct wire *w);
 
 /* An answer to HELPER_NETNS came: takes its descriptor. */
@@ -100,22 +110,27 @@ void wire_on_netns(struct wire *w, const struct helper_event *e);
 /* The kernel has destroyed this socket. */
 void wire_ended(struct wire *w, const struct endpoint *e);
 
-/* Cleartext of a tapped connection between the ends @t, of family @family, at @depth (0: on TCP itself): a session inside
- * it may begin here. */
+/* Cleartext of a tapped connection between the ends @t, of family @family, on socket @sock_cookie, at @depth (0: on TCP
+ * itself): a session inside it may begin here. */
 void wire_cleartext(struct wire *w, const uint8_t *p, size_t len, const struct tuple *t, uint64_t family,
-		    uint32_t depth);
+		    uint64_t sock_cookie, uint32_t depth);
 
-/* The tuples that showed the client's or the server's random, oldest first; owners are filled in as far as they can be known.
- * @server  NULL: not known */
-size_t wire_find(struct wire *w, const uint8_t client[32], const uint8_t server[32],
-		 struct hellos_seen ret[static WIRE_FOUND]);
+/* The tuples that showed the random which the end @local has chosen; if there are none, those that showed the other
+ * one. Nobody but that end can know its random before it has said it; the other one is in its peer's hands. Oldest
+ * first; owners are filled in as far as they can be known.
+ * @server   NULL: not known
+ * @ret_own  it is the random that @local has chosen */
+size_t wire_find(struct wire *w, const uint8_t client[32], const uint8_t server[32], enum side local,
+		 struct hellos_seen ret[static WIRE_FOUND], bool *ret_own);
 
 /* The client's random of the connection @t, as namespace @netns saw it. Returns false: it did not. */
 bool wire_random(struct wire *w, const struct tuple *t, uint64_t netns, uint8_t ret_client[32]);
 
-/* The connection inside which @family spoke this handshake. Returns false: none. *@ret_depth: 1 on TLS, 2 on TLS on TLS ... */
+/* The connection inside which @family spoke this handshake. Returns false: none.
+ * *@ret_depth   1 on TLS, 2 on TLS on TLS ...
+ * *@ret_cookie  its socket's, 0 if it is not known */
 bool wire_find_inner(struct wire *w, const uint8_t client[32], const uint8_t server[32], uint64_t family,
-		     struct tuple *ret, uint32_t *ret_depth);
+		     struct tuple *ret, uint64_t *ret_cookie, uint32_t *ret_depth);
 
 /* What is in the table. */
 void wire_count(struct wire *w, struct hellos_count *ret);

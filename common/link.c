@@ -53,7 +53,7 @@ static bool cooked(struct cur c, const uint8_t *p, struct link_frame *f)
 	const uint8_t *addr;
 	uint16_t hatype, halen, proto;
 
-	if (!cur_skip(&c, 2) || !cur_be16(&c, &hatype) || !cur_be16(&c, &halen) || !cur_bytes(&c, 8, &addr) ||
+	if (!cur_be16(&c, &f->to) || !cur_be16(&c, &hatype) || !cur_be16(&c, &halen) || !cur_bytes(&c, 8, &addr) ||
 	    !cur_be16(&c, &proto) || hatype == HATYPE_NETLINK)
 		return false;
 	if (proto == LINUX_802_2 && !snap(&c, &proto))
@@ -66,14 +66,15 @@ static bool cooked2(struct cur c, const uint8_t *p, struct link_frame *f)
 	const uint8_t *addr;
 	uint16_t hatype, proto;
 	uint32_t ifindex;
-	uint8_t halen;
+	uint8_t halen, to;
 
 	if (!cur_be16(&c, &proto) || !cur_skip(&c, 2) || !cur_be32(&c, &ifindex) || !cur_be16(&c, &hatype) ||
-	    !cur_skip(&c, 1) || !cur_u8(&c, &halen) || !cur_bytes(&c, 8, &addr) || hatype == HATYPE_NETLINK)
+	    !cur_u8(&c, &to) || !cur_u8(&c, &halen) || !cur_bytes(&c, 8, &addr) || hatype == HATYPE_NETLINK)
 		return false;
 	if (proto == LINUX_802_2 && !snap(&c, &proto))
 		return false;
 	f->ifindex = ifindex;
+	f->to = to;
 	return head(f, addr, halen, proto, (size_t)(c.p - p));
 }
 

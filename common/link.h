@@ -20,6 +20,7 @@ struct link_frame {
 	size_t head_len; /* LINK_ETHER; 0: it is Ethernet already */
 	size_t strip;
 	uint32_t ifindex; /* LINUX_SLL2: which interface; else 0 */
+	uint16_t to;	  /* cooked: PACKET_HOST, ... of packet(7) */
 	uint16_t proto;	  /* its EtherType, host byte order; VLAN tags are not looked through; of EN10MB: or a length */
 };
 

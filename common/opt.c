@@ -16,8 +16,7 @@
 /* Where a value comes from, weakest first. */
 enum source { FROM_NOWHERE, FROM_DEFAULT, FROM_FILE, FROM_ARGV };
 
-/* Of the last opt_load(): opt_given() looks here. */
-static const struct opt *loaded;
+/* Where each option's value came from, in the opt_load() under way. */
 static enum source origin[OPT_MAX];
 
 struct load {
@@ -393,7 +392,6 @@ int opt_load(const struct opt *table, void *conf, const char *file_opt, const ch
 
 	for (r = 0; table[r].name; r++)
 		assert(r < OPT_MAX);
-	loaded = table;
 	memset(origin, 0, sizeof(origin));
 	/* argv goes first, to learn the file's name and to report its mistakes first; then all once more in order */
 	r = read_argv(&l, argc, argv, &rest);
@@ -411,13 +409,6 @@ int opt_load(const struct opt *table, void *conf, const char *file_opt, const ch
 	if (r == 0)
 		*ret_rest = rest;
 	return r;
-}
-
-bool opt_given(const struct opt *table, const char *name)
-{
-	const struct opt *o = find(table, name, strlen(name), 0);
-
-	return o && table == loaded && origin[o - table] >= FROM_FILE;
 }
 
 void opt_free(const struct opt *table, void *conf)

@@ -53,9 +53,6 @@ struct opt {
 int opt_load(const struct opt *table, void *conf, const char *file_opt, const char *default_file, int argc, char **argv,
 	     int *ret_rest, char err[static OPT_ERR]);
 
-/* Was @name set by the file or argv (not by its default) in the last opt_load() of this process? */
-bool opt_given(const struct opt *table, const char *name);
-
 void opt_free(const struct opt *table, void *conf);
 
 /* Print the options as --help shows them. */

@@ -17,9 +17,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "hostaddr.h"
 #include "rtnl.h"
 
-#define MAGIC 0x316e776f534c54ull /* "TLSown1": another layout gets another one */
+#define MAGIC 0x336e776f534c54ull /* "TLSown3": another layout gets another one */
 #define LIVE 1
 #define REFRESH_NS 1000000000ull
 #define TRIES 100	 /* to read a line while its owner writes it */
@@ -28,10 +29,10 @@
 #define LOCK_WAIT_US 10000
 
 struct body {
-	uint64_t netns;			      /* inode of its network namespace */
-	struct tuple tunnel[OWN_TUNNELS];     /* pad[0]: LIVE or not */
-	uint32_t ifindex[2 * OWN_INTERFACES]; /* the second half: other ends of veth pairs */
-	uint16_t port[OWN_PORTS];
+	uint64_t netns;			  /* inode of its network namespace */
+	struct tuple tunnel[OWN_TUNNELS]; /* pad[0]: LIVE or not */
+	uint32_t ifindex[OWN_INTERFACES];
+	struct tuple listen[OWN_LISTENS]; /* where the server is; port 0: nowhere */
 };
 
 #define WORDS (sizeof(struct body) / 8)
@@ -59,9 +60,12 @@ struct own {
 	uint64_t changes, read_ns;
 	unsigned tunnels, interfaces;
 	struct tuple tunnel[(OWN_LINES + 1) * OWN_TUNNELS]; /* we may be without a line among them */
-	uint32_t interface[(OWN_LINES + 1) * 2 * OWN_INTERFACES];
-	uint64_t listens[65536 / 64];  /* ports of receivers */
-	uint64_t tunneled[65536 / 64]; /* local ports of tunnels: most packets need no look at the list */
+	uint32_t interface[(OWN_LINES + 1) * OWN_INTERFACES];
+	unsigned listens;
+	struct tuple listen[(OWN_LINES + 1) * OWN_LISTENS];
+	uint64_t listened[65536 / 64]; /* ports of receivers */
+	uint64_t tunneled[65536 / 64]; /* local ports of tunnels: most packets need no look at the lists */
+	struct hostaddr host;	       /* if anybody listens */
 };
 
 static uint64_t now(void)
@@ -139,7 +143,8 @@ static int open_file(const char *path, struct file **ret)
 	const char *name = NULL;
 	int dir = open_folder(path, &name), r = dir < 0 ? dir : -ESTALE;
 
-	/* One at a time, so that nobody removes another's new file. Anybody can hold that lock: do not wait for ever. */
+	/* One at a time, so that nobody removes another's new file. Anybody can hold that lock: do not wait for
+	 * ever. */
 	for (int i = 0; dir >= 0 && i < LOCK_TRIES && flock(dir, LOCK_EX | LOCK_NB) == -1; i++)
 		(void)usleep(LOCK_WAIT_US);
 	for (int i = 0; i < 3 && r == -ESTALE; i++) {
@@ -198,9 +203,8 @@ static void publish(struct own *o)
 	memcpy(word, &o->body, sizeof(word));
 	seq = atomic_load(&l->seq) | 1; /* odd: ours now, or left so by one that died */
 	atomic_store_explicit(&l->seq, seq, memory_order_relaxed);
-	atomic_thread_fence(memory_order_release);
 	for (unsigned i = 0; i < WORDS; i++)
-		atomic_store_explicit(&l->word[i], word[i], memory_order_relaxed);
+		atomic_store_explicit(&l->word[i], word[i], memory_order_release);
 	atomic_store_explicit(&l->seq, seq + 1, memory_order_release);
 	atomic_fetch_add(&o->file->changes, 1);
 }
@@ -272,28 +276,42 @@ void own_tunnel_over(struct own *o, unsigned which)
 	publish(o);
 }
 
-void own_replay(struct own *o, unsigned which, uint32_t ifindex)
+unsigned own_replay(struct own *o, uint32_t ifindex)
 {
-	int peer = 0;
+	uint32_t seen[OWN_INTERFACES] = {ifindex};
+	struct joined_link *links;
+	unsigned found = ifindex != 0;
+	int n;
 
-	if (o == NULL || which >= OWN_INTERFACES)
-		return;
-	if (ifindex != 0)
-		peer = rtnl_veth_peer((int)ifindex);
-	if (peer < 0)
-		peer = 0;
-	if (o->body.ifindex[which] == ifindex && o->body.ifindex[OWN_INTERFACES + which] == (uint32_t)peer)
-		return;
-	o->body.ifindex[which] = ifindex;
-	o->body.ifindex[OWN_INTERFACES + which] = (uint32_t)peer;
+	if (o == NULL)
+		return 0;
+	links = ifindex != 0 ? calloc(JOINED_LINKS_MAX, sizeof(*links)) : NULL;
+	if (links != NULL) {
+		n = rtnl_links(links, JOINED_LINKS_MAX);
+		found = joined_find(links, n > 0 ? (unsigned)n : 0, ifindex, seen, OWN_INTERFACES);
+		free(links);
+	}
+	if (memcmp(seen, o->body.ifindex, sizeof(seen)) == 0)
+		return found;
+	memcpy(o->body.ifindex, seen, sizeof(seen));
 	publish(o);
+	return found;
 }
 
-void own_listen(struct own *o, unsigned which, uint16_t port)
+unsigned own_replays(const struct own *o, uint32_t *ret, unsigned max)
 {
-	if (o == NULL || which >= OWN_PORTS || o->body.port[which] == port)
+	unsigned n = 0;
+
+	for (; o != NULL && n < max && n < OWN_INTERFACES && o->body.ifindex[n] != 0; n++)
+		ret[n] = o->body.ifindex[n];
+	return n;
+}
+
+void own_listen(struct own *o, unsigned which, const struct tuple *at)
+{
+	if (o == NULL || which >= OWN_LISTENS || memcmp(at, &o->body.listen[which], sizeof(*at)) == 0)
 		return;
-	o->body.port[which] = port;
+	o->body.listen[which] = *at;
 	publish(o);
 }
 
@@ -319,8 +337,7 @@ static bool read_line(const struct line *l, struct body *ret)
 		uint64_t seq = atomic_load_explicit(&l->seq, memory_order_acquire);
 
 		for (unsigned i = 0; i < WORDS; i++)
-			word[i] = atomic_load_explicit(&l->word[i], memory_order_relaxed);
-		atomic_thread_fence(memory_order_acquire);
+			word[i] = atomic_load_explicit(&l->word[i], memory_order_acquire);
 		if (!(seq & 1) && atomic_load_explicit(&l->seq, memory_order_relaxed) == seq) {
 			memcpy(ret, word, sizeof(word));
 			return true;
@@ -337,12 +354,14 @@ static void add(struct own *o, const struct body *b)
 		o->tunnel[o->tunnels++] = b->tunnel[i];
 		put(o->tunneled, b->tunnel[i].port[SIDE_CLIENT]);
 	}
-	for (unsigned i = 0; i < 2 * OWN_INTERFACES; i++)
+	for (unsigned i = 0; i < OWN_INTERFACES; i++)
 		if (b->ifindex[i] != 0)
 			o->interface[o->interfaces++] = b->ifindex[i];
-	for (unsigned i = 0; i < OWN_PORTS; i++)
-		if (b->port[i] != 0)
-			put(o->listens, b->port[i]);
+	for (unsigned i = 0; i < OWN_LISTENS; i++)
+		if (b->listen[i].port[SIDE_SERVER] != 0) {
+			o->listen[o->listens++] = b->listen[i];
+			put(o->listened, b->listen[i].port[SIDE_SERVER]);
+		}
 }
 
 void own_refresh(struct own *o, uint64_t now_ns)
@@ -357,8 +376,8 @@ void own_refresh(struct own *o, uint64_t now_ns)
 		return;
 	o->changes = changes;
 	o->read_ns = now_ns;
-	o->tunnels = o->interfaces = 0;
-	memset(o->listens, 0, sizeof(o->listens));
+	o->tunnels = o->interfaces = o->listens = 0;
+	memset(o->listened, 0, sizeof(o->listened));
 	memset(o->tunneled, 0, sizeof(o->tunneled));
 	add(o, &o->body);
 	for (unsigned i = 0; o->file != NULL && i < OWN_LINES; i++) {
@@ -368,6 +387,8 @@ void own_refresh(struct own *o, uint64_t now_ns)
 		if (owner != 0 && l != o->line && !stale(l, now_ns) && read_line(l, &b) && b.netns == o->body.netns)
 			add(o, &b);
 	}
+	if (o->listens > 0)
+		hostaddr_read(&o->host);
 }
 
 static bool same_end(const struct tuple *a, unsigned i, const struct tuple *b, unsigned k)
@@ -375,11 +396,26 @@ static bool same_end(const struct tuple *a, unsigned i, const struct tuple *b, u
 	return a->port[i] == b->port[k] && memcmp(a->addr[i], b->addr[k], sizeof(a->addr[i])) == 0;
 }
 
+/* Does a receiver of this host listen at end @i? */
+static bool is_listened(const struct own *o, const struct tuple *t, unsigned i)
+{
+	if (!has(o->listened, t->port[i]))
+		return false;
+	for (unsigned n = 0; n < o->listens; n++) {
+		const struct tuple *at = &o->listen[n];
+
+		if (at->ver == 0 ? at->port[SIDE_SERVER] == t->port[i] && hostaddr_has(&o->host, t->ver, t->addr[i])
+				 : at->ver == t->ver && same_end(t, i, at, SIDE_SERVER))
+			return true;
+	}
+	return false;
+}
+
 bool own_is_tunnel(const struct own *o, const struct tuple *t)
 {
 	if (o == NULL)
 		return false;
-	if (has(o->listens, t->port[0]) || has(o->listens, t->port[1]))
+	if (is_listened(o, t, 0) || is_listened(o, t, 1))
 		return true;
 	if (!has(o->tunneled, t->port[0]) && !has(o->tunneled, t->port[1]))
 		return false;

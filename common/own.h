@@ -19,11 +19,11 @@
 
 #include "tuple.h"
 
-#define OWN_PATH "/run/tlstap/own"
-#define OWN_LINES 128	 /* processes */
-#define OWN_TUNNELS 8	 /* connections of one process */
-#define OWN_INTERFACES 8 /* replay interfaces of one process, and as many other ends of veth pairs */
-#define OWN_PORTS 8	 /* ports on which one process listens for agents */
+#define OWN_PATH "/run/tlstap/own.3" /* by layout: daemons of two versions do not take the file from each other */
+#define OWN_LINES 128		     /* processes */
+#define OWN_TUNNELS 8		     /* connections of one process */
+#define OWN_INTERFACES 64	     /* on which what one process replays is seen: joined.h */
+#define OWN_LISTENS 8		     /* places where one process listens for agents */
 #define OWN_STALE_NS 5000000000ull
 
 struct own;
@@ -41,11 +41,15 @@ void own_tunnel(struct own *o, unsigned which, const struct tuple *t);
 /* That connection is over. Its packets may still wait to be captured, so it stays known, by both ends now: replace it
  * by a new one only. */
 void own_tunnel_over(struct own *o, unsigned which);
-/* This process replays to interface @ifindex (0: it does not); the other end of a veth pair is found and meant too.
- * Cheap if nothing changed: call it again once a second, for an interface that went away comes back as another. */
-void own_replay(struct own *o, unsigned which, uint32_t ifindex);
-/* This process takes agents' connections on TCP port @port. */
-void own_listen(struct own *o, unsigned which, uint16_t port);
+/* This process replays to interface @ifindex (0: it does not); those that are joined to it are found and meant too.
+ * Call it again once a second: interfaces come and go. Returns on how many what is replayed is seen; of more than
+ * OWN_INTERFACES the rest is forgotten. */
+unsigned own_replay(struct own *o, uint32_t ifindex);
+/* The interfaces of the last own_replay(), that one first; at most @max. Returns how many. */
+unsigned own_replays(const struct own *o, uint32_t *ret, unsigned max);
+/* This process takes agents' connections where @at's server is: ver 0 means on that port of each address of this host.
+ * (A port alone would hide everybody who connects from it.) */
+void own_listen(struct own *o, unsigned which, const struct tuple *at);
 
 /* Renew this process's line: about once a second. @now_ns is CLOCK_MONOTONIC's, here and below. */
 void own_beat(struct own *o, uint64_t now_ns);

@@ -59,7 +59,8 @@ enum rec_lib { REC_LIB_OPENSSL = 1, REC_LIB_GNUTLS = 2, REC_LIB_NSS = 3 };
 #define REC_OPEN_ADDRS 0x04u	     /* local, remote, ports are valid: getsockname and getpeername said so */
 #define REC_OPEN_NOT_TCP 0x08u	     /* DTLS, QUIC, or a socket that is not TCP over IP */
 #define REC_OPEN_CHILD 0x10u	     /* continues a connection of the process that forked this one */
-#define REC_OPEN_TOLD 0x20u	     /* the addresses are those of the SOCKET record of this slot and gen */
+#define REC_OPEN_MIDWAY 0x40u /* the handshake was over before this slot was made: what was said before is unknown */
+#define REC_OPEN_TOLD 0x20u   /* the addresses are those of the SOCKET record of this slot and gen */
 
 #define REC_NAME_MAX 255
 

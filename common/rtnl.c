@@ -96,6 +96,32 @@ static int ask(struct request *q, each_fn *each, void *arg)
 	return r;
 }
 
+static enum joined_kind kind_of(const struct rtattr *info)
+{
+	static const struct {
+		const char *name;
+		enum joined_kind kind;
+	} known[] = {
+		{"veth", JOINED_VETH},	      {"bridge", JOINED_BRIDGE},    {"vlan", JOINED_ABOVE},
+		{"macvlan", JOINED_ABOVE},    {"macvtap", JOINED_ABOVE},    {"ipvlan", JOINED_ABOVE},
+		{"macsec", JOINED_ABOVE},     {"vxlan", JOINED_TUNNEL},	    {"geneve", JOINED_TUNNEL},
+		{"gretap", JOINED_TUNNEL},    {"ip6gretap", JOINED_TUNNEL}, {"erspan", JOINED_TUNNEL},
+		{"ip6erspan", JOINED_TUNNEL},
+	};
+	int left = (int)RTA_PAYLOAD(info);
+
+	for (const struct rtattr *a = RTA_DATA(info); RTA_OK(a, left); a = RTA_NEXT(a, left))
+		for (size_t i = 0; a->rta_type == IFLA_INFO_KIND && i < sizeof(known) / sizeof(known[0]); i++) {
+			size_t len = strlen(known[i].name);
+
+			/* with or without a NUL */
+			if (RTA_PAYLOAD(a) >= len && RTA_PAYLOAD(a) <= len + 1 &&
+			    memcmp(RTA_DATA(a), known[i].name, len) == 0)
+				return known[i].kind;
+		}
+	return JOINED_OTHER;
+}
+
 static int on_link(const struct nlmsghdr *h, void *arg)
 {
 	const struct ifinfomsg *i = NLMSG_DATA(h);
@@ -110,6 +136,8 @@ static int on_link(const struct nlmsghdr *h, void *arg)
 			memcpy(&l->mtu, RTA_DATA(a), sizeof(l->mtu));
 		if (a->rta_type == IFLA_MASTER && RTA_PAYLOAD(a) == sizeof(l->master))
 			memcpy(&l->master, RTA_DATA(a), sizeof(l->master));
+		if ((a->rta_type & NLA_TYPE_MASK) == IFLA_LINKINFO)
+			l->kind = kind_of(a);
 	}
 	return 0;
 }
@@ -214,40 +242,45 @@ int rtnl_has_default_route(int index)
 	return ask(&q, on_route, &index);
 }
 
-static bool is_veth(const struct rtattr *info)
-{
-	static const char kind[] = "veth";
-	int left = (int)RTA_PAYLOAD(info);
+struct links {
+	struct joined_link *link;
+	unsigned n, max;
+};
 
-	for (const struct rtattr *a = RTA_DATA(info); RTA_OK(a, left); a = RTA_NEXT(a, left))
-		if (a->rta_type == IFLA_INFO_KIND)
-			return RTA_PAYLOAD(a) >= sizeof(kind) - 1 && memcmp(RTA_DATA(a), kind, sizeof(kind) - 1) == 0;
-	return false;
-}
-
-static int on_veth(const struct nlmsghdr *h, void *arg)
+static int on_each_link(const struct nlmsghdr *h, void *arg)
 {
 	const struct ifinfomsg *i = NLMSG_DATA(h);
-	int left = (int)IFLA_PAYLOAD(h), peer = 0;
-	bool veth = false, elsewhere = false;
+	int left = (int)IFLA_PAYLOAD(h);
+	struct links *all = arg;
+	struct joined_link l = {.index = (uint32_t)i->ifi_index};
+	bool elsewhere = false;
 
-	(void)arg;
-	if (h->nlmsg_type != RTM_NEWLINK)
+	if (h->nlmsg_type != RTM_NEWLINK || all->n == all->max)
 		return 0;
 	for (const struct rtattr *a = IFLA_RTA(i); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
-		if (a->rta_type == IFLA_LINK && RTA_PAYLOAD(a) == sizeof(peer))
-			memcpy(&peer, RTA_DATA(a), sizeof(peer));
+		if (a->rta_type == IFLA_LINK && RTA_PAYLOAD(a) == sizeof(l.link))
+			memcpy(&l.link, RTA_DATA(a), sizeof(l.link));
+		if (a->rta_type == IFLA_MASTER && RTA_PAYLOAD(a) == sizeof(l.master))
+			memcpy(&l.master, RTA_DATA(a), sizeof(l.master));
 		elsewhere = elsewhere || a->rta_type == IFLA_LINK_NETNSID;
-		veth = veth || ((a->rta_type & NLA_TYPE_MASK) == IFLA_LINKINFO && is_veth(a));
+		if ((a->rta_type & NLA_TYPE_MASK) == IFLA_LINKINFO)
+			l.kind = (uint8_t)kind_of(a);
 	}
-	return veth && !elsewhere ? peer : 0;
+	if (elsewhere)
+		l.link = 0;
+	all->link[all->n++] = l;
+	return 0;
 }
 
-int rtnl_veth_peer(int index)
+int rtnl_links(struct joined_link *ret, unsigned max)
 {
+	struct links all = {.link = ret, .max = max};
+	const uint32_t no_counters = RTEXT_FILTER_SKIP_STATS;
 	struct request q;
+	int r;
 
-	begin(&q, RTM_GETLINK, 0, sizeof(q.link));
-	q.link.ifi_index = index;
-	return ask(&q, on_veth, NULL);
+	begin(&q, RTM_GETLINK, NLM_F_DUMP, sizeof(q.link));
+	(void)add(&q, IFLA_EXT_MASK, &no_counters, sizeof(no_counters));
+	r = ask(&q, on_each_link, &all);
+	return r != 0 ? r : (int)all.n;
 }

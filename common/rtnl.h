@@ -7,18 +7,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "joined.h"
+
 struct rtnl_link {
 	int index;
 	unsigned flags; /* IFF_UP ... */
 	unsigned type;	/* ARPHRD_ETHER ... */
 	uint32_t mtu;
 	int master; /* index of the bridge or bond it belongs to; 0: none */
+	enum joined_kind kind;
 };
 
 /* Describe the interface @name. Returns 0, -ENODEV or another errno. */
 int rtnl_link(const char *name, struct rtnl_link *ret);
 
-/* Make the dummy device @name, ARP off. Returns 0, -EOPNOTSUPP (the kernel has no dummy devices), -EPERM, -EEXIST ... */
+/* Make the dummy device @name, ARP off. Returns 0, -EOPNOTSUPP (the kernel has no dummy devices), -EPERM,
+ * -EEXIST ... */
 int rtnl_make_dummy(const char *name);
 
 /* Bring interface @index up. Returns 0 or -errno. */
@@ -30,8 +34,7 @@ int rtnl_has_address(int index);
 /* Does a default route (any table) lead out of interface @index? Returns 0, 1 or -errno. */
 int rtnl_has_default_route(int index);
 
-/* The other end of the veth pair that interface @index is one of. Returns its index; 0: it is no veth, or the other end
- * is in another network namespace; or -errno. */
-int rtnl_veth_peer(int index);
+/* How the interfaces of this network namespace are joined, of at most @max of them. Returns how many, or -errno. */
+int rtnl_links(struct joined_link *ret, unsigned max);
 
 #endif

@@ -48,14 +48,15 @@ static uint32_t completed(const struct frame *in, uint32_t sum)
 	return in->proto == FRAME_PROTO_UDP && sum == 0xffff ? 0 : sum;
 }
 
-static int put_as_is(struct batch *b, const struct frame *in, size_t len, uint64_t ts_ns, struct segment_count *n)
+static int put_as_is(struct batch *b, const struct frame *in, size_t len, uint64_t ts_ns, bool complete,
+		     struct segment_count *n)
 {
 	uint8_t *f = batch_reserve(b, len);
 	size_t at, size;
 
 	if (!f)
 		return -ENOBUFS;
-	if (frame_partial(in, &at, &size)) {
+	if (!complete && frame_partial(in, &at, &size)) {
 		memcpy(f, in->p, in->l4);
 		put_csum(f + at, completed(in, csum_copy(f + in->l4, in->p + in->l4, size)));
 		memcpy(f + in->l4 + size, in->p + in->l4 + size, len - in->l4 - size);
@@ -132,10 +133,23 @@ static void tcp_flags(const uint8_t *tcp, size_t off, bool last, uint8_t *ret_fl
 	*ret_urgent = urgent;
 }
 
-static int cut_tcp(struct batch *b, const struct frame *in, size_t mtu, uint64_t ts_ns)
+/* A checksum that was complete and wrong: its receiver will drop the packet, and nobody is to be shown a good one. What
+ * is returned makes a checksum wrong, or leaves it (0). */
+static uint16_t spoil(const struct frame *in, bool complete)
+{
+	size_t len = in->end - in->l4;
+
+	if (!complete || !in->whole ||
+	    csum_fold(frame_pseudo(in) + htons((uint16_t)len) + csum_add(in->p + in->l4, len)) == 0xffff)
+		return 0;
+	return 0x0101;
+}
+
+static int cut_tcp(struct batch *b, const struct frame *in, size_t mtu, uint64_t ts_ns, bool complete)
 {
 	const uint8_t *tcp = in->p + in->l4;
 	size_t data = in->l4, mss, tcp_head, at;
+	const uint16_t wrong = spoil(in, complete);
 	uint64_t sum = frame_pseudo(in);
 	struct head h;
 	int n = 0;
@@ -175,7 +189,7 @@ static int cut_tcp(struct batch *b, const struct frame *in, size_t mtu, uint64_t
 		put16(t + 18, urgent);
 		s = sum + htonl(seq) + htons(flags) + htons(urgent) + htons((uint16_t)(tcp_head + len)) +
 		    csum_copy(f + h.len, in->p + data + off, len);
-		put_csum(t + 16, csum_fold(s));
+		put_csum(t + 16, csum_fold(s) ^ wrong);
 		batch_commit(b, h.len + len, 0, ts_ns);
 	}
 	return n;
@@ -243,11 +257,11 @@ static void fragment_head(struct head *h, const struct frame *in, uint64_t ts_ns
 	*ret_id = make_id(in, ts_ns);
 }
 
-static int cut_ip(struct batch *b, const struct frame *in, size_t mtu, uint64_t ts_ns)
+static int cut_ip(struct batch *b, const struct frame *in, size_t mtu, uint64_t ts_ns, bool complete)
 {
 	size_t data = in->ver == 4 ? in->l4 : in->frag ? in->frag + FRAGMENT_HEAD : in->part;
 	size_t total = in->end - data, base, room, check, size;
-	bool more, complete = frame_partial(in, &check, &size);
+	bool more, open = !complete && frame_partial(in, &check, &size);
 	struct head h;
 	uint32_t id;
 	int n = 0;
@@ -274,7 +288,7 @@ static int cut_ip(struct batch *b, const struct frame *in, size_t mtu, uint64_t 
 			put32(f + h.len - 4, id);
 		}
 		memcpy(f + h.len, in->p + data + at, len);
-		if (n == 0 && complete) /* all headers are in the first piece: SEGMENT_HEAD_MAX */
+		if (n == 0 && open) /* all headers are in the first piece: SEGMENT_HEAD_MAX */
 			put_csum(f + h.len + check - data, completed(in, csum_add(in->p + in->l4, size)));
 		if (n == 0 && in->ver == 4)
 			drop_options(&h);
@@ -307,7 +321,8 @@ void segment_room(size_t len, uint32_t mtu, size_t *ret_bytes, size_t *ret_frame
 }
 
 /* Larger than @mtu: cut. */
-static int cut(struct batch *b, const struct frame *in, size_t mtu, uint64_t ts_ns, struct segment_count *n)
+static int cut(struct batch *b, const struct frame *in, size_t mtu, uint64_t ts_ns, bool complete,
+	       struct segment_count *n)
 {
 	unsigned frames = b->n;
 	size_t bytes = b->len;
@@ -320,7 +335,7 @@ static int cut(struct batch *b, const struct frame *in, size_t mtu, uint64_t ts_
 	if (in->unsized && !tcp)
 		return -EMSGSIZE;
 	df = !tcp && (in->ver == 4 ? in->p[in->l3 + 6] & FRAME_DF >> 8 : !in->frag);
-	r = tcp ? cut_tcp(b, in, mtu, ts_ns) : cut_ip(b, in, mtu, ts_ns);
+	r = tcp ? cut_tcp(b, in, mtu, ts_ns, complete) : cut_ip(b, in, mtu, ts_ns, complete);
 	if (r < 0) { /* what was added so far goes again */
 		b->n = frames;
 		b->len = bytes;
@@ -331,7 +346,8 @@ static int cut(struct batch *b, const struct frame *in, size_t mtu, uint64_t ts_
 	return r;
 }
 
-int segment_put(struct batch *b, const uint8_t *p, size_t len, uint32_t mtu, uint64_t ts_ns, struct segment_count *n)
+int segment_put(struct batch *b, const uint8_t *p, size_t len, uint32_t mtu, uint64_t ts_ns, bool complete,
+		struct segment_count *n)
 {
 	struct frame in;
 
@@ -341,8 +357,8 @@ int segment_put(struct batch *b, const uint8_t *p, size_t len, uint32_t mtu, uin
 		mtu = MTU_MAX;
 	frame_parse(&in, p, len);
 	if (len - in.l3 <= mtu)
-		return put_as_is(b, &in, len, ts_ns, n);
+		return put_as_is(b, &in, len, ts_ns, complete, n);
 	if (in.whole && in.ver && in.end - in.l3 <= mtu) /* what is too much is padding, or a trailer */
-		return put_as_is(b, &in, in.end, ts_ns, n);
-	return cut(b, &in, mtu, ts_ns, n);
+		return put_as_is(b, &in, in.end, ts_ns, complete, n);
+	return cut(b, &in, mtu, ts_ns, complete, n);
 }

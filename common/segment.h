@@ -7,8 +7,9 @@
  * TCP over IPv4 or IPv6 is cut into segments with right sequence numbers, flags, lengths and checksums (RFC 9293 3.1;
  * CWR only in the first, FIN and PSH only in the last segment); every other IPv4 packet is fragmented (RFC 791), every
  * other IPv6 packet too (RFC 8200 4.5). Checksums that a card would have completed are completed: in every segment, and
- * in frames and datagrams whose TCP or UDP checksum is the bare pseudo-header sum. VLAN tags (0x8100, 0x88a8) stay. An
- * IP packet of more than 64 KiB (a jumbogram, or a length of 0: "BIG TCP") is cut if it is TCP. Pure. */
+ * in frames and datagrams whose TCP or UDP checksum is the bare pseudo-header sum, unless the kernel says that they are
+ * complete: then nothing is completed, and what is wrong stays wrong in every segment. VLAN tags (0x8100, 0x88a8) stay.
+ * An IP packet of more than 64 KiB (a jumbogram, or a length of 0: "BIG TCP") is cut if it is TCP. Pure. */
 #ifndef TLSTAP_SEGMENT_H
 #define TLSTAP_SEGMENT_H
 
@@ -34,9 +35,11 @@ void segment_room(size_t len, uint32_t mtu, size_t *ret_bytes, size_t *ret_frame
 
 /* Add the Ethernet frame @p[0..len) to @b in frames of at most @mtu bytes behind the Ethernet header and VLAN tags.
  * One that fits is added as it is, with its padding, be it malformed or captured short.
- * @ts_ns  the time of all of them
+ * @ts_ns     the time of all of them
+ * @complete  the kernel says that no checksum in it was left open, nor found right by a card
  * Returns how many frames were added; -EMSGSIZE: larger than @mtu and cannot be cut (not IP, malformed, captured
  * short), or no Ethernet header; -ENOBUFS: no room in the batch (see segment_room()). Nothing is added then. */
-int segment_put(struct batch *b, const uint8_t *p, size_t len, uint32_t mtu, uint64_t ts_ns, struct segment_count *n);
+int segment_put(struct batch *b, const uint8_t *p, size_t len, uint32_t mtu, uint64_t ts_ns, bool complete,
+		struct segment_count *n);
 
 #endif

@@ -136,8 +136,9 @@ static_assert(sizeof(struct shm_fact) == 160, "layout");
 #define SHM_SLOT_CHILD 4u   /* continues a connection of the parent process */
 #define SHM_SLOT_SHUT 8u    /* a tentative CLOSE was published */
 #define SHM_SLOT_TOLD 16u   /* the SOCKET record was published */
-#define SHM_SLOT_SERVER 32u /* it is the server's end, by what the program did */
-#define SHM_SLOT_BELOW 64u  /* a layer of the program above the TLS library calls down, through our hooks (nspr.c) */
+#define SHM_SLOT_MIDWAY 32u /* made when the handshake was over */
+#define SHM_SLOT_SERVER 64u /* it is the server's end, by what the program did */
+#define SHM_SLOT_BELOW 128u /* a layer of the program above the TLS library calls down, through our hooks (nspr.c) */
 
 struct shm_stripe {
 	_Atomic uint32_t lock; /* 0, a producer number, or SHM_CONSUMER */

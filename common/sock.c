@@ -4,7 +4,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -119,15 +118,6 @@ char *sock_str(const struct sockaddr *sa, socklen_t len, char ret[static SOCK_ST
 		snprintf(ret, SOCK_STRLEN, sa->sa_family == AF_UNIX ? "unix" : "?");
 	}
 	return ret;
-}
-
-int sock_nonblock(int fd)
-{
-	int fl = fcntl(fd, F_GETFL);
-
-	if (fl == -1 || fcntl(fd, F_SETFL, fl | O_NONBLOCK) == -1 || fcntl(fd, F_SETFD, FD_CLOEXEC) == -1)
-		return -errno;
-	return 0;
 }
 
 static int unix_addr(const char *path, struct sockaddr_un *ret)

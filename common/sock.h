@@ -28,9 +28,6 @@ int sock_parse(const char *text, uint16_t def_port, char ret_host[static SOCK_HO
  * Returns @ret. */
 char *sock_str(const struct sockaddr *sa, socklen_t len, char ret[static SOCK_STRLEN]);
 
-/* Make an existing descriptor non-blocking and close-on-exec. Returns 0 or -errno. */
-int sock_nonblock(int fd);
-
 /* Listen on the unix socket @path.
  * @type  SOCK_SEQPACKET or SOCK_STREAM
  * @mode  permissions of the file, from its first moment on
@@ -51,8 +48,8 @@ int sock_peer(int fd, pid_t *ret_pid, uid_t *ret_uid, gid_t *ret_gid);
 int sock_tcp_listen(const char *host, uint16_t port, bool reuse_port);
 
 /* Begin to connect to @sa; writable when done (then ask sock_error()). Sets TCP_NODELAY. The local port is no other
- * socket's, whatever its peer: connect(2) alone would share one among connections to different peers. Returns the socket or
- * -errno; EINPROGRESS is no error. */
+ * socket's, whatever its peer: connect(2) alone would share one among connections to different peers. Returns the
+ * socket or -errno; EINPROGRESS is no error. */
 int sock_tcp_connect(const struct sockaddr *sa, socklen_t len);
 
 /* The pending error of @fd (SO_ERROR) as 0 or -errno. */

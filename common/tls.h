@@ -66,7 +66,8 @@ enum tls_ret tls_flush(struct tls *t);
 /* Read what there is, up to @len bytes.
  * @ret_n  bytes read, always written
  * TLS_OK: at least one byte, and there may be more at once; TLS_WANT_READ: no more before the
- * socket is readable, which it may be already (@ret_n may be > 0). A call takes a bounded time whatever the peer sends. */
+ * socket is readable, which it may be already (@ret_n may be > 0). A call takes a bounded time whatever the peer
+ * sends. */
 enum tls_ret tls_read(struct tls *t, void *buf, size_t len, size_t *ret_n);
 
 /* Bytes of ciphertext not yet written to the socket; written since the start. */

@@ -21,6 +21,8 @@ enum side {
 /* Addresses are in network byte order, IPv4 in the first 4 bytes and the rest zero; ports are in
  * host byte order. IPv4-mapped IPv6 addresses never get here: they are IPv4. Two tuples are the
  * same if memcmp() says so: always start from a zeroed struct. */
+struct sockaddr;
+
 struct tuple {
 	uint8_t addr[2][16]; /* by enum side */
 	uint16_t port[2];    /* by enum side */
@@ -29,6 +31,9 @@ struct tuple {
 };
 
 #define TUPLE_STRLEN 112 /* "[ipv6]:port -> [ipv6]:port", with its NUL */
+
+/* Set one end, and ver, from an IPv4 or IPv6 address. */
+void tuple_end(struct tuple *t, enum side side, const struct sockaddr *sa);
 
 /* Write "a:p -> b:p" into @ret. Returns @ret. */
 char *tuple_str(const struct tuple *t, char ret[static TUPLE_STRLEN]);

@@ -128,6 +128,8 @@ static __attribute__((noinline)) void say_open(const struct call *c, struct shm_
 	}
 	if (load(&s->state) & SHM_SLOT_CHILD)
 		msg.o.flags |= REC_OPEN_CHILD;
+	else if (load(&s->state) & SHM_SLOT_MIDWAY)
+		msg.o.flags |= REC_OPEN_MIDWAY;
 	msg.o.lib = lib->facts->lib;
 	msg.o.pid = attach_pid;
 	msg.o.fd = lib->facts->fd(lib, c->handle);
@@ -239,8 +241,10 @@ void tap_begin(struct call *c, struct site site, void *handle, enum dir dir)
 	c->slot = shm_find(&attach_shm, c->producer, handle);
 	if (!c->slot) {
 		/* before the first byte: agentd has the whole exchange to look the socket up */
-		if (ready(c) && (c->slot = make_slot(c)))
+		if (ready(c) && (c->slot = make_slot(c))) {
+			store(&c->slot->state, load(&c->slot->state) | SHM_SLOT_MIDWAY);
 			say_open(c, c->slot);
+		}
 	} else if (load(&c->slot->state) & SHM_SLOT_EARLY) {
 		say_verdict(c, c->slot);
 	} else if (!(load(&c->slot->state) & SHM_SLOT_OPENED) && ready(c)) {

@@ -86,14 +86,18 @@ static int listen_on(const char *text, char err[static ACCEPT_ERR])
 	return fd;
 }
 
-static uint16_t port_of(int fd)
+/* So that no agent of this host mirrors what comes there. */
+static void tell_own(struct own *own, unsigned which, int fd)
 {
 	struct sockaddr_storage sa = {0};
 	socklen_t len = sizeof(sa);
+	struct tuple at = {0};
 
 	(void)getsockname(fd, (struct sockaddr *)&sa, &len);
-	return ntohs(sa.ss_family == AF_INET ? ((struct sockaddr_in *)&sa)->sin_port
-					     : ((struct sockaddr_in6 *)&sa)->sin6_port);
+	tuple_end(&at, SIDE_SERVER, (const struct sockaddr *)&sa);
+	if (memcmp(at.addr[SIDE_SERVER], (const uint8_t[16]){0}, 16) == 0)
+		at.ver = 0;
+	own_listen(own, which, &at);
 }
 
 int accept_new(struct accept **ret, struct receiver *r, char err[static ACCEPT_ERR])
@@ -116,7 +120,7 @@ int accept_new(struct accept **ret, struct receiver *r, char err[static ACCEPT_E
 			accept_free(&a);
 			return fd;
 		}
-		own_listen(r->own, (unsigned)i, port_of(fd));
+		tell_own(r->own, (unsigned)i, fd);
 		ev_io_init(&a->io[a->n], on_connection, fd, EV_READ);
 		a->io[a->n++].data = a;
 	}

@@ -55,8 +55,8 @@ int inject_init(struct inject *i, struct ev_loop *loop, const char *iface, const
 void inject_fini(struct inject *i);
 
 /* Inject frame[0..n) with their times (ns since the epoch; for the file).
- * Returns how many were, 1 .. @n; -EAGAIN: busy, nothing was; or another -errno: frame[0] can never be injected (-EIO: nothing
- * can any more, see failed). */
+ * Returns how many were, 1 .. @n; -EAGAIN: busy, nothing was; or another -errno: frame[0] can never be injected (-EIO:
+ * nothing can any more, see failed). */
 ssize_t inject_send(struct inject *i, struct iovec *frame, const uint64_t *ts_ns, unsigned n);
 
 /* Nothing came for a moment: write to the file what is gathered. */

@@ -63,7 +63,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int events)
 	for (struct session *s = l->first; s != NULL; s = s->next)
 		session_tick(s);
 	inject_settle(&l->inject);
-	own_replay(l->receiver->own, 0, l->inject.none ? 0 : (uint32_t)l->inject.nif.index);
+	(void)own_replay(l->receiver->own, l->inject.none ? 0 : (uint32_t)l->inject.nif.index);
 	own_beat(l->receiver->own, now_ns());
 	check_end(l);
 	if (l->inject.failed)

@@ -146,7 +146,7 @@ static int serve(struct receiver *r)
 	if (lane_new(&r->lane, r, r->loop, err) != 0 || tls_ctx_server(&r->tls, r->conf.state_dir, err) != 0 ||
 	    accept_new(&r->accept, r, err) != 0 || status_new(&r->status, r, err) != 0)
 		return fail(err);
-	own_replay(r->own, 0, r->lane->inject.none ? 0 : (uint32_t)r->lane->inject.nif.index);
+	(void)own_replay(r->own, r->lane->inject.none ? 0 : (uint32_t)r->lane->inject.nif.index);
 	if (priv_drop(NULL, caps, sizeof(caps) / sizeof(caps[0])) != 0)
 		return fail("cannot drop privileges");
 	watch_signals(r, signals);

@@ -2,6 +2,7 @@
 /* options.c - receiverd's options, each stated once. */
 #include <stddef.h>
 
+#include "common/forge.h"
 #include "receiver.h"
 
 #define AT(field) offsetof(struct conf, field)
@@ -17,7 +18,7 @@ const struct opt receiver_options[] = {
 	 "interface to replay to, made and brought up if it is missing; none: inject nothing"},
 	{OPT_STRING, 0, 'w', "write", "FILE", AT(file), 0, 0, NULL,
 	 "write what is or would be injected to a pcapng file too; -: standard output"},
-	{OPT_UINT, 0, 'm', "mtu", "MTU", AT(mtu), 576, 65521, NULL,
+	{OPT_UINT, 0, 'm', "mtu", "MTU", AT(mtu), FORGE_MTU_MIN, FORGE_MTU_MAX, NULL,
 	 "longest IP packet that passes, in bytes; by default the interface's MTU"},
 	{OPT_SIZE, 0, 0, "queue", "SIZE", AT(queue), 1 << 20, (uint64_t)1 << 40, "64M",
 	 "bytes taken from agents while the interface is busy"},

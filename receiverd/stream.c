@@ -215,7 +215,8 @@ static int take_one(struct stream *s, struct run *r, size_t *pos, bool *ret_busy
 		n = pcap_next_packet(&s->pcap, p, left, &packet, &b.pkt);
 		b.kind = packet ? PCAPNG_PACKET : PCAPNG_OTHER;
 	} else {
-		/* Anything but a packet may change the reader or the flows: it is read once, with nothing undecided before it. */
+		/* Anything but a packet may change the reader or the flows: it is read once, with nothing undecided
+		 * before it. */
 		if (left >= 4 && !pcapng_at_packet(&s->ng, p, left)) {
 			*ret_busy = true;
 			err = flush(s, r);

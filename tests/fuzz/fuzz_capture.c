@@ -39,8 +39,8 @@ static struct capture *start(void)
 
 	assert(c != NULL && own_open(&c->own, "none", &shared, &err) == 0);
 	own_tunnel(c->own, 0, &t);
-	own_listen(c->own, 0, 3006);
-	own_replay(c->own, 0, 7);
+	own_listen(c->own, 0, &(struct tuple){.port = {0, 3006}});
+	(void)own_replay(c->own, 7);
 	own_refresh(c->own, 1);
 	c->pcap = pcap_open_dead(DLT_EN10MB, CAPTURE_SNAPLEN);
 	assert(c->pcap != NULL);
@@ -76,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	assert(c->n.seen == c->n.sent + c->n.own + c->n.replayed + c->n.malformed + c->n.waiting);
 	if (c->n.waiting) {
 		credit = true;
-		assert(add(c, c->frame, c->len, c->ts_ns, c->cut_short));
+		assert(add(c, c->frame, c->len, c->ts_ns, c->cut_short, c->complete));
 		c->n.waiting = 0;
 	}
 	lane_put(&lane);

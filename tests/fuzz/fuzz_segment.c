@@ -47,7 +47,7 @@ static void put(size_t len, uint32_t mtu)
 	memcpy(p, frame, len);
 	batch_reset(&batch);
 	segment_room(len, mtu, &bytes, &frames);
-	r = segment_put(&batch, p, len, mtu, 1, &n);
+	r = segment_put(&batch, p, len, mtu, 1, len & 1, &n);
 	free(p);
 	if (r < 0 ? r != -EMSGSIZE || batch.n || batch.len || n.cut || n.completed : (unsigned)r != batch.n || r == 0)
 		abort();

@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	struct sockdiag_destroyed d[4];
 	struct sockdiag_listener l[4];
 	struct sockdiag_info info;
-	struct sockdiag_peer p[4];
+	struct sockdiag_peer p[4] = {{.cookie = 0}}; /* the first one was there before */
 	bool done;
 	int n;
 

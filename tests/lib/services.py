@@ -12,8 +12,6 @@ class Service:
     """What they have in common. @env: with libtlstap, or None for a server that is not tapped."""
 
     stop_signal = 15
-    # Several threads of one process: those that speak TLS while the first one attaches are not tapped.
-    threads = False
 
     def __init__(self, folder, ns, env=None, port=443, **options):
         self.folder, self.ns, self.port, self.options = folder, ns, port, options
@@ -21,12 +19,15 @@ class Service:
         os.makedirs(folder, exist_ok=True)
         os.chmod(folder, 0o755)
         self.cert, self.key = certificate(folder)
+        self.command = self.prepare()
+        self.daemon = None
+        self.start()
+
+    def start(self):
         name = type(self).__name__.lower()
-        self.log = os.path.join(folder, name + ".log")
-        self.daemon = Daemon(self.prepare(), self.log, ns, env=self.env, name=name, stop_signal=self.stop_signal)
+        self.daemon = Daemon(self.command, os.path.join(self.folder, name + ".log"), self.ns, env=self.env, name=name,
+                             stop_signal=self.stop_signal)
         self.daemon.wait_for(self.ready)
-        if self.threads:
-            run(["openssl", "s_client", "-connect", f"127.0.0.1:{self.port}"], ns=ns, check=False)
 
     def prepare(self):
         """Write the configuration. Returns the command that runs it in the foreground."""
@@ -61,13 +62,12 @@ class Apache(Service):
     request says in X-Token the answer says too."""
 
     stop_signal = 28  # SIGWINCH: let the connections end
-    threads = True
 
     def prepare(self):
         self.folders("www", "cgi", "git")
         self.write("cgi/upload", "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\nexec wc -c\n", 0o755)
-        modules = ("mpm_event", "ssl", "http2", "authz_core", "alias", "env", "cgid", "mime", "socache_shmcb", "setenvif",
-                   "headers")
+        modules = ("mpm_event", "ssl", "http2", "authz_core", "alias", "env", "cgid", "mime", "socache_shmcb",
+                   "setenvif", "headers")
         load = "".join(f"LoadModule {m}_module /usr/lib/apache2/modules/mod_{m}.so\n" for m in modules)
         conf = self.write("apache.conf", f"""{load}
 ServerRoot {self.folder}
@@ -179,7 +179,6 @@ class Asyncio(Service):
 class Slapd(Service):
     """ldap:// with StartTLS, ldaps://, and 300 people."""
 
-    threads = True
 
     def __init__(self, folder, ns, env=None):
         super().__init__(folder, ns, env, port=636)

@@ -15,6 +15,7 @@ from wire import Wire, shifted
 
 FATES = ("unpaired", "unverified", "not_tcp", "denied", "no_room", "died", "resync", "predecessor", "pool_full")
 GOAWAY = re.compile(rb"\x00\x00\x08\x07\x00\x00\x00\x00\x00.{8}\Z", re.S)
+TLS_PORTS = (443, 444, 636, 8443, 8444, 8445, 8446, 9443)
 MOVING = ("pending", "held", "queued", "in_flight", "backlog")
 
 
@@ -36,23 +37,20 @@ class Stage:
         self.services += 1
         folder = os.path.join(self.scratch, f"{kind.__name__.lower()}{self.services}")
         os.makedirs(folder)
+        env = self.agent.env() if tapped else environment()
+        before = self.agent.status()["attach"]["attached"]
         server = kind(folder, ns or (self.net.server if tapped else self.net.client),
-                      env=self.env(tapped, keys), **options)
+                      env=self.wire.client(env) if keys else env, **options)
         self.started.append(server)
+        if tapped and server.port in TLS_PORTS:
+            meet(self.agent, server, before, self.wire)
         return server
 
-    def env(self, tapped, keys=True, **more):
-        env = self.agent.env() if tapped else environment()
-        env = self.wire.client(env) if keys else env
-        env.update(more)
-        return env
-
-    def client(self, tapped, ns=None, **more):
-        """run() for a client: a tapped one in the server's namespace, an untapped one in the client's."""
+    def client(self, tapped, ns=None):
+        """run() for a client: a tapped one in the server's namespace, an untapped one of a tapped server in the
+        client's."""
         ns = ns or (self.net.server if tapped else self.net.client)
-        if tapped:
-            return functools.partial(run_tapped, self.agent, self.wire, ns, more)
-        return functools.partial(run, ns=ns, env=self.env(False, **more))
+        return functools.partial(run_tapped, self.agent, self.wire, ns, self.agent.env() if tapped else environment())
 
     def all_ways(self, kind, client, fill=None, **options):
         """Tap the server, then the client, then both; client(run, host) is to make some connections.
@@ -77,14 +75,30 @@ class Stage:
         return truth
 
 
-def run_tapped(agent, wire, ns, more, command):
-    """Run @command, whose TLS speaks one process, with the tap. One that did not get to attach within 20 ms, which
-    happens where a machine is busy, is not tapped: it does not count, and is run again."""
+def meet(agent, server, before, wire):
+    """Shake hands with a tapped server, so that it attaches before it is measured: those of its threads that speak TLS
+    while the first one attaches are not tapped, and one that could not attach within 20 ms never is.
+    @before  how many had attached when it was started"""
+    for _ in range(5):
+        run(["openssl", "s_client", "-connect", f"127.0.0.1:{server.port}", "-keylogfile", wire.keys], ns=server.ns,
+            check=False)
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: agent.status()["attach"]["attached"] > before, 2)  # pylint: disable=cell-var-from-loop
+            return
+        server.stop()
+        before = agent.status()["attach"]["attached"]
+        server.start()
+    raise AssertionError(f"{server} did not attach: {agent.status()}")
+
+
+def run_tapped(agent, wire, ns, env, command):
+    """Run @command, of which one end or both are to be tapped. A process that did not get to attach within 20 ms, which
+    happens where a machine is busy, is not tapped: it does not count, and the command is run again."""
     for i in range(8):
         keys = f"{wire.keys}.{i}"
         before = agent.counters()["reported"]
         open(keys, "wb").close()  # pylint: disable=consider-using-with  # NSS writes none
-        done = run(command, ns=ns, env=dict(wire.client(agent.env(), keys), **more))
+        done = run(command, ns=ns, env=wire.client(env, keys))
         with contextlib.suppress(AssertionError):
             wait_for(lambda: agent.counters()["reported"] > before, 2)  # pylint: disable=cell-var-from-loop
             wire.believe(keys)

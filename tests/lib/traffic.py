@@ -19,15 +19,24 @@ def checksum(data):
     return ~(int.from_bytes(data, "big") % 0xFFFF) & 0xFFFF
 
 
+def finished(ends, proto, payload):
+    """TCP gets its checksum."""
+    if proto != 6:
+        return payload
+    pseudo = ends + struct.pack("!II", len(payload), proto)
+    return payload[:16] + struct.pack("!H", checksum(pseudo + payload)) + payload[18:]
+
+
 def ipv4(proto, payload, number):
     head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(payload), number & 0xFFFF, 0x4000, 64, proto, 0,
                        socket.inet_aton("10.9.0.1"), socket.inet_aton("10.9.0.2"))
-    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + payload
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + finished(head[12:], proto, payload)
 
 
 def ipv6(proto, payload):
     ends = [socket.inet_pton(socket.AF_INET6, a) for a in ("fd09::1", "fd09::2")]
-    return struct.pack("!IHBB", 6 << 28, len(payload), proto, 64) + ends[0] + ends[1] + payload
+    return struct.pack("!IHBB", 6 << 28, len(payload), proto, 64) + ends[0] + ends[1] + \
+        finished(ends[0] + ends[1], proto, payload)
 
 
 def udp(payload, sport=5000, dport=5001):
@@ -35,7 +44,7 @@ def udp(payload, sport=5000, dport=5001):
 
 
 def tcp(payload, number, sport=5002, dport=5003):
-    return struct.pack("!HHIIBBHHH", sport, dport, number, 0, 0x50, 0x18, 1000, 0x1234, 0) + payload
+    return struct.pack("!HHIIBBHHH", sport, dport, number, 0, 0x50, 0x18, 1000, 0, 0) + payload
 
 
 def tagged(tags, kind, payload):

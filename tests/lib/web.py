@@ -80,9 +80,14 @@ http {{
 	}}
 }}
 """)
-        self.daemon = Daemon(["nginx", "-c", self.conf, "-p", folder], os.path.join(folder, "nginx.log"), ns, env=env,
-                             tap=tap)
-        self.daemon.wait_for(lambda: os.path.exists(os.path.join(folder, "nginx.pid")) and self._answers())
+        self.env, self.tap = env, tap
+        self.daemon = None
+        self.start()
+
+    def start(self):
+        self.daemon = Daemon(["nginx", "-c", self.conf, "-p", self.folder], os.path.join(self.folder, "nginx.log"), self.ns,
+                             env=self.env, tap=self.tap)
+        self.daemon.wait_for(lambda: os.path.exists(os.path.join(self.folder, "nginx.pid")) and self._answers())
 
     def _answers(self):
         return run(["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{self.port}"], ns=self.ns, check=False).returncode == 0

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two different libssl, or libgnutls, in one process, each loaded by a plugin with RTLD_LOCAL; both talk at the same time.
+/* Two different libssl, or libgnutls, in one process, each loaded by a plugin with RTLD_LOCAL; both talk at the same
+ * time.
  *   twolibs server|client ADDR PORT [ROUNDS [gnutls]]     plugin A at PORT, plugin B at PORT + 1 */
 #include <dlfcn.h>
 #include <limits.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* flood.c - handshakes of connections that do not exist: flood IFACE PER_SECOND SECONDS.
- * Each is a ClientHello and its ServerHello, with randoms and a client's address of their own, to a MAC address that nobody has. */
+ * Each is a ClientHello and its ServerHello, with randoms and a client's address of their own, to a MAC address that
+ * nobody has. */
 #include <arpa/inet.h>
 #include <net/if.h>
 #include <netpacket/packet.h>

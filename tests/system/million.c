@@ -80,7 +80,8 @@ int main(int argc, char **argv)
 		(void)SSL_do_handshake(ssl[1]);
 		ERR_clear_error();
 	}
-	/* What each call leaves in errno and in the error queue is part of what is printed: a tap must not be seen there. */
+	/* What each call leaves in errno and in the error queue is part of what is printed: a tap must not be seen
+	 * there. */
 	for (long i = 0; i < n; i++) {
 		char c = (char)i, got = 0;
 		int r;

@@ -16,6 +16,7 @@ from web import PYTHON, pattern, python_client, request  # noqa: F401
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NETS = "192.0.2.0/24,2001:db8:1::/64"
+SLOW = ("--limit-rate", "400k")  # 200000 bytes take some 0.3 s
 
 
 def start_agent(agentd, net, scratch, *args, ns=None, **more):
@@ -79,12 +80,12 @@ def test_mix_of_tapped_and_untapped_clients(agentd, nginx, net, scratch):
     """What was forged is the truth that the numbers must tell. On a machine that is too busy to attach a process or to
     look at its socket in time that is less than was tapped: then once more, with other names."""
     agent = start_agent(agentd, net, scratch, "-H", NETS)
-    nginx().put("file", pattern(30000))
+    nginx().put("file", pattern(200000))
     plain, tapped = environment(), agent.env()
 
     def one(i, turn):
         # A client's socket is proven while it exists: these live as long as an answer from further away takes.
-        curl(net, tapped if i % 5 < 3 else plain, f"{'ba'[i % 2]}{turn}.example", 443, "--limit-rate", "100k")
+        curl(net, tapped if i % 5 < 3 else plain, f"{'ba'[i % 2]}{turn}.example", 443, *SLOW)
     expected = {}
     for turn in range(5):
         with concurrent.futures.ThreadPoolExecutor(5) as pool:
@@ -104,8 +105,8 @@ def test_mix_of_tapped_and_untapped_clients(agentd, nginx, net, scratch):
         assert (e["seen"], e["delivered"], e["missed"]) == (50, 30, 20)
     assert e["nets"] == NETS.split(",")
     text = run([program("agentd"), "--socket", agent.socket, "--status"]).stdout.decode()
-    assert (f"effectiveness for 192.0.2.0/24, 2001:db8:1::/64: {e['seen']} sessions seen, {e['delivered']} in the clear; "
-            "last minute: ") in text
+    assert (f"effectiveness for 192.0.2.0/24, 2001:db8:1::/64: {e['seen']} sessions seen, {e['delivered']} in the "
+            "clear; last minute: ") in text
     assert f"443 to {network.SERVER4} (a{turn}.example): 25 sessions seen, 15 in the clear; last minute: " in text
 
 
@@ -245,11 +246,12 @@ def test_doctor_names_who_is_not_tapped(agentd, nginx, net, scratch, held):
 
 def test_doctor_names_a_server(agentd, nginx, net, scratch):
     agent = start_agent(agentd, net, scratch, ns=net.server)
-    nginx().put("file", b"x")
+    nginx().put("file", pattern(200000))
     for _ in range(10):
-        curl(net, environment(), "a.example")
+        curl(net, environment(), "a.example", 443, *SLOW)
     # the first ones may be over before anybody looked
     wait_named(agent, "/nginx as TLS server, user 0, ", " more like ", "libtlstap is not loaded")
+    wait_for(lambda: agent.status()["sessions"]["open"] == 0)
     s = agent.status()["sessions"]
     assert s["missed"] == s["named"] + s["unnamed"] == 10 and s["elsewhere"] == 0
     (kind,) = agent.status()["coverage"]

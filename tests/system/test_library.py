@@ -74,7 +74,9 @@ def sandbox(script, tapped):
     setup = ("mount -t tmpfs none /tmp && mount -t tmpfs none /root && mount -t tmpfs none /run && "
              "mount -t tmpfs none /var/tmp && mount -t tmpfs none /home && cd /tmp && "
              f"exec timeout -s KILL 5 {script}")
-    env = environment(HOME="/root", TERM="dumb", PATH="/usr/bin:/usr/sbin:/bin:/sbin")
+    # Perl and Python print what they keep in hashes in another order each time
+    env = environment(HOME="/root", TERM="dumb", PATH="/usr/bin:/usr/sbin:/bin:/sbin", PERL_HASH_SEED="0",
+                      PERL_PERTURB_KEYS="0", PYTHONHASHSEED="0")
     preload = f"export LD_PRELOAD=/mnt/{os.path.basename(library())}; " if tapped else ""
     before = f"mount -t tmpfs none /mnt && cp {library()} /mnt/ && "
     done = subprocess.run(["unshare", "-n", "-m", "-p", "-i", "-u", "--fork", "--kill-child", "--mount-proc", "bash", "-c",

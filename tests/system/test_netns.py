@@ -13,7 +13,7 @@ import capture
 import net as network
 from proc import Daemon, environment, program, run, wait_for
 from services import Asyncio
-from stage import check_forged, run_tapped
+from stage import check_forged, meet, run_tapped
 from web import LIB, PYTHON, Nginx
 from wire import Wire, shifted
 
@@ -43,16 +43,17 @@ class Pair:
                                     (Asyncio, self.client, 9443, None)):
             folder = os.path.join(self.folder, f"{kind.__name__}{port}")
             os.makedirs(folder)
+            before = agent.status()["attach"]["attached"]
             server = kind(folder, ns, port=port, env=env)
             self.started.append(server)
+            if env:
+                meet(agent, server, before, self.wire)
             if kind is Nginx:
                 server.put("file", b"of pair %d\n" % self.number * 3000)
                 self.nginx = server
 
     def run(self, ns, tapped):
-        if tapped:
-            return functools.partial(run_tapped, self.agent, self.wire, ns, {})
-        return functools.partial(run, ns=ns, env=self.wire.client(environment()))
+        return functools.partial(run_tapped, self.agent, self.wire, ns, self.agent.env() if tapped else environment())
 
     def talk(self):
         """With and without descriptor, from either side: 11 connections."""

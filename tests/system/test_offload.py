@@ -247,3 +247,23 @@ def test_large_datagrams_are_fragmented(agentd, net, scratch, ver):
     assert all(struct.unpack_from("!H", f, 12)[0] == kind for f in fragments)
     source = socket.inet_pton(socket.AF_INET if ver == 4 else socket.AF_INET6, host)
     assert all((f[26:30] if ver == 4 else f[22:38]) == source for f in fragments)
+
+
+@pytest.mark.parametrize("interface", ["eth0", "any"])
+def test_what_nobody_left_open_is_not_completed(agentd, net, scratch, interface):
+    """A remote host sends the sum that a kernel leaves for its card: a wrong checksum, and its receiver drops it."""
+    path = os.path.join(scratch, "mirror.pcapng")
+    agent = agentd("-i", interface, "-w", path, "-p", "tcp port 5003")
+    ends = socket.inet_aton("10.9.0.1") + socket.inet_aton("10.9.0.2")
+    tcp = struct.pack("!HHIIBBH", 5002, 5003, 1, 0, 0x50, 0x18, 1000)
+    body = b"not to be seen as good"
+    total = 6 + 20 + len(body) + sum(struct.unpack("!4H", ends))
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, 40 + len(body), 1, 0x4000, 64, 6, 0) + ends
+    frame = bytes.fromhex("020000000002020000000001") + b"\x08\0" + ip + tcp + \
+        struct.pack("!HH", (total & 0xFFFF) + (total >> 16), 0) + body
+    script = "import socket, sys; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('eth0', 0)); " \
+             "s.send(bytes.fromhex(sys.argv[1]))"
+    run([PYTHON, "-c", script, frame.hex()], ns=net.client)
+    wait_for(lambda: agent.status()["capture"]["sent"] == 1)
+    agent.stop()
+    assert [f[6:] for _, f in capture.frames(path)] == [frame[6:]]

@@ -28,7 +28,8 @@ class Victim:
         self.stage, self.gate = stage, os.path.join(stage.scratch, "gate")
         ns = stage.net.server if tapped else stage.net.client
         self.daemon = Daemon([*AIO, "client", "--host", host, "--gate", self.gate, "--linger", "0.3"],
-                             os.path.join(stage.scratch, "victim.log"), ns, env=stage.env(tapped))
+                             os.path.join(stage.scratch, "victim.log"), ns,
+                             env=stage.wire.client(stage.agent.env() if tapped else environment()))
         stage.started.append(self)
         self.daemon.wait_log("connected ")
         with open(stage.wire.keys, encoding="ascii") as f:

@@ -78,7 +78,9 @@ def test_five_thousand_handshakes_a_second(agentd, nginx, net, scratch, flood):
         agent.stop()
         seen = [ends[0][1] for ends in capture.flows(path)]
         # a process that agentd did not answer within 20 ms, on so busy a machine, is not tapped
-        assert len(seen) == status["attach"]["attached"] > 10 and ports[0] in seen and set(seen) <= set(ports)
+        # (attached may be one that had gone on by then); all that was said by those that are is shown
+        assert counters["forged"] == counters["reported"]
+        assert 10 < len(seen) <= status["attach"]["attached"] and ports[0] in seen and set(seen) <= set(ports)
 
 
 def client_hello(random):

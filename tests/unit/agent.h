@@ -112,8 +112,10 @@ static const struct sink_ops sink_ops = {.name = "test",
 static struct helper_event asked[ASKED_MAX];
 static unsigned asked_n;
 static bool scan_asked;
-static enum helper_result verdict_is = HELPER_R_LIVE;
-static bool helper_is_slow; /* answers wait for answer() */
+static enum helper_result verdict_is = HELPER_R_LIVE, exists_is = HELPER_R_LIVE;
+static uint64_t exists_cookie = 1; /* the socket that has these addresses now */
+static int32_t sock_pid_is;	   /* who has the socket, by VERIFY's answer; 0: we */
+static bool helper_is_slow;	   /* answers wait for answer() */
 
 int helper_verify(struct helper *h, uint64_t cookie, const struct helper_pid *p, size_t n, int fd_hint,
 		  const struct endpoint *e)
@@ -124,8 +126,11 @@ int helper_verify(struct helper *h, uint64_t cookie, const struct helper_pid *p,
 	(void)fd_hint;
 	if (asked_n == ASKED_MAX)
 		return -EAGAIN;
-	asked[asked_n++] =
-		(struct helper_event){.type = HELPER_VERIFY, .cookie = cookie, .e = *e, .sock_pid = getpid(), .fd = -1};
+	asked[asked_n++] = (struct helper_event){.type = HELPER_VERIFY,
+						 .cookie = cookie,
+						 .e = *e,
+						 .sock_pid = sock_pid_is ? sock_pid_is : getpid(),
+						 .fd = -1};
 	return 0;
 }
 
@@ -136,11 +141,15 @@ int helper_verify_child(struct helper *h, uint64_t cookie, const struct helper_i
 	return helper_verify(h, cookie, p, n, fd_hint, e);
 }
 
+/* What nobody waits for needs no answer. */
 int helper_exists(struct helper *h, uint64_t cookie, const struct endpoint *e)
 {
 	(void)h;
-	(void)cookie;
-	(void)e;
+	if (cookie == 0)
+		return 0;
+	if (asked_n == ASKED_MAX)
+		return -EAGAIN;
+	asked[asked_n++] = (struct helper_event){.type = HELPER_EXISTS, .cookie = cookie, .e = *e, .fd = -1};
 	return 0;
 }
 
@@ -252,7 +261,8 @@ static void agent_start(void)
 	overlaps = corrupt = asked_n = 0;
 	sink_has_credit = true;
 	sink_batches = -1;
-	verdict_is = HELPER_R_LIVE;
+	verdict_is = exists_is = HELPER_R_LIVE;
+	exists_cookie = 1;
 	helper_is_slow = scan_asked = false;
 	on_forge = NULL;
 	assert_int_equal(lane_init(&lane, loop, &conf, &sink, &fake_helper), 0);
@@ -314,8 +324,12 @@ static void answer(void)
 	memcpy(e, asked, n * sizeof(*e));
 	asked_n = 0;
 	for (unsigned i = 0; i < n; i++) {
-		e[i].result = verdict_is;
-		e[i].sock_cookie = 1;
+		const struct family *f = family_find(&lane, family_of_cookie(e[i].cookie));
+		bool exists = e[i].type == HELPER_EXISTS;
+
+		e[i].result = exists ? exists_is : verdict_is;
+		e[i].sock_cookie = exists ? exists_cookie : 1;
+		e[i].e.netns = f ? f->netns : 0;
 		pair_on_answer(&lane, &e[i]);
 	}
 	free(e);

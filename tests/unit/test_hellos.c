@@ -357,7 +357,8 @@ static void test_full_table_takes_the_ended_then_the_oldest(void **state)
 	assert_int_equal(count().used, ENTRIES);
 }
 
-/* Anybody can send hellos of connections that do not exist: those of local sockets stay, also for a while after their end. */
+/* Anybody can send hellos of connections that do not exist: those of local sockets stay, also for a while after their
+ * end. */
 static void test_flood_does_not_push_out_local_sockets(void **state)
 {
 	(void)state;

@@ -504,12 +504,25 @@ static void test_peer_shares_one_end(void **state)
 	reap(pid);
 }
 
+static void close_all_but(void *arg)
+{
+	int keep_fd = *(int *)arg;
+
+	for (int fd = own.listener; fd < 1000; fd++) {
+		struct stat st;
+
+		if (fd != keep_fd && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode))
+			close(fd);
+	}
+}
+
 static void test_peer_among_many(void **state)
 {
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(own.se.local_port)};
-	struct helper_pid me = self();
-	struct endpoint wire = own.se;
+	struct helper_pid me = self(), other;
+	struct endpoint wire = own.se, at;
 	int out[200], in[200];
+	pid_t pid;
 	const struct helper_event *e;
 
 	(void)state;
@@ -532,7 +545,24 @@ static void test_peer_among_many(void **state)
 	assert_true(e->result == HELPER_R_LIVE && e->sock_fd == own.server);
 	wire.remote_port = 1; /* any of them may be it */
 	helper_peer(&h, 4, &me, 1, &wire);
-	assert_int_equal(await(4)->result, HELPER_R_GONE);
+	e = await(4);
+	assert_true(e->result == HELPER_R_LIVE && e->sock_cookie == 0 && endpoint_same_addrs(&e->e, &wire));
+	pid = child(close_conn, &own); /* has them all but for that one */
+	other = pid_only(pid);
+	helper_peer(&h, 5, &other, 1, &wire);
+	e = await(5);
+	assert_true(e->result == HELPER_R_LIVE && e->sock_cookie == 0);
+	reap(pid);
+	pid = child(close_all_but, &in[150]); /* has only one of the many */
+	other = pid_only(pid);
+	wire = own.se;
+	ends_of(in[150], &wire);
+	at = wire;
+	wire.remote[3] ^= 0x10;
+	helper_peer(&h, 6, &other, 1, &wire);
+	e = await(6);
+	assert_true(e->result == HELPER_R_LIVE && e->sock_fd == in[150] && endpoint_same_addrs(&e->e, &at));
+	reap(pid);
 	helper_exists(&h, 3, &own.se); /* and what the kernel still had to say is not in the way */
 	assert_int_equal(await(3)->result, HELPER_R_LIVE);
 	for (unsigned i = 0; i < 200; i++) {

@@ -68,7 +68,7 @@ static void test_cooked(void **state)
 	/* a tunnel: its address has 4 bytes; loopback: 6 zeros */
 	makes(DLT_LINUX_SLL, "\0\4\3\x08\0\4\xc0\0\2\1\0\0\0\0\x08\x00\x45", 17, zero, 16, 0x0800);
 	makes(DLT_LINUX_SLL, "\0\0\3\4\0\6\0\0\0\0\0\0\0\0\x08\x00", 16, zero, 16, 0x0800);
-	/* a tag that libpcap put back: TCI and inner type follow the 16 bytes, as they follow an Ethernet header's 14 */
+	/* a tag that libpcap put back: TCI and inner type follow the 16 bytes, as they follow the 14 of Ethernet */
 	makes(DLT_LINUX_SLL, "\0\0\0\1\0\6\2\0\0\0\0\7\0\0\x81\x00\x20\x05\x08\x00\x45", 21,
 	      "\0\0\0\0\0\0\2\0\0\0\0\7\x81\0", 16, 0x8100);
 	/* 802.2 with an EtherType, and without */

@@ -91,8 +91,6 @@ static void test_defaults(void **state)
 	assert_int_equal(conf.count, 7);
 	assert_int_equal(conf.size, 16 << 20);
 	assert_null(conf.status);
-	assert_false(opt_given(table, "name"));
-	assert_false(opt_given(table, "nothing"));
 	assert_int_equal(rest, 1);
 }
 
@@ -107,7 +105,6 @@ static void test_argv(void **state)
 	assert_int_equal(conf.count, 100);
 	assert_int_equal(conf.size, 2048);
 	assert_int_equal(rest, 13);
-	assert_true(opt_given(table, "name"));
 
 	good("-v -- -d", NULL);
 	assert_int_equal(rest, 3);
@@ -144,7 +141,6 @@ static void test_file(void **state)
 	assert_int_equal(conf.to.n, 3);
 	assert_string_equal(conf.to.item[2], "c#d");
 	assert_int_equal(conf.size, 1 << 30);
-	assert_true(opt_given(table, "count"));
 	good("", "verbose = yes\nverbose = no\n");
 	assert_false(conf.verbose);
 }

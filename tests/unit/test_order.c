@@ -757,6 +757,62 @@ static void test_two_connections_are_not_shown_as_one(void **state)
 	end_family();
 }
 
+/* A child goes on with a handle that its parent frees at once: nothing tells it where the parent was, but the parent's CLOSE,
+ * which may be read later. The other end, tapped or not, changes nothing. */
+static void test_a_handle_that_is_handed_over(void **state)
+{
+	(void)state;
+	for (unsigned both = 0; both < 2; both++) {
+		struct app a, b, s;
+		struct letter end;
+
+		begin_family();
+		a = opened(5, false);
+		if (both)
+			s = opened(5, true);
+		now(call(&a, DIR_TX, 1000, 0));
+		now(call(&a, DIR_RX, 2000, 0));
+		end = closing(&a, REC_F_FREE);
+		b = app_new(60005, false);
+		b.id = 5;
+		now(open_of(&b, REC_OPEN_MIDWAY));
+		store(&b.s->start[DIR_TX], 1000); /* for the pattern: it does not know */
+		store(&b.s->start[DIR_RX], 2000);
+		now(call(&b, DIR_TX, 300, 0));
+		now(call(&b, DIR_RX, 400, 0));
+		pass(100);
+		assert_int_equal(forged(5), 3000);
+		post(&end, 3);
+		pass(200);
+		assert_true(forged(5) == 3700 && lane.sum.duplicate == 0);
+		app_free(&b);
+		if (both)
+			app_free(&s);
+		end_family();
+	}
+}
+
+/* What was said before is not known, and the other end counts from the beginning: they cannot be one. */
+static void test_joined_in_mid_life(void **state)
+{
+	struct app a, s;
+
+	(void)state;
+	begin_family();
+	s = opened(5, true);
+	turns(3);
+	now(call(&s, DIR_RX, 1000, 0));
+	a = app_new(5, false);
+	now(open_of(&a, REC_OPEN_MIDWAY));
+	now(call(&a, DIR_TX, 700, 0));
+	for (unsigned i = 0; i < 4; i++)
+		pass(500);
+	assert_true(forged(5) == 1000 && lane.sum.duplicate == 700);
+	app_free(&a);
+	app_free(&s);
+	end_family();
+}
+
 /* Offsets that the slot never reported, or near the end of all numbers, would be believed in every sum. */
 static void test_offsets_beyond_what_was_reported(void **state)
 {
@@ -1023,6 +1079,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_small_records_cost_memory_too),
 		cmocka_unit_test(test_one_end_has_few_taps),
 		cmocka_unit_test(test_two_connections_are_not_shown_as_one),
+		cmocka_unit_test(test_a_handle_that_is_handed_over),
+		cmocka_unit_test(test_joined_in_mid_life),
 		cmocka_unit_test(test_offsets_beyond_what_was_reported),
 		cmocka_unit_test(test_nonsense_is_not_read_any_more),
 		cmocka_unit_test(test_successor_counts_what_its_predecessor_took),

@@ -85,6 +85,8 @@ static void test_what_one_says_the_other_knows_at_once(void **state)
 {
 	struct own *a = open_shared(), *b = open_shared();
 	struct tuple t = tuple(4, 40000, 3005), six = tuple(6, 40001, 3005);
+	struct tuple everywhere = {.port = {0, 3006}}, here = tuple(4, 0, 3007);
+	struct tuple local = {.ver = 4, .addr = {{9, 9, 9, 9}, {127, 0, 0, 1}}, .port = {3006, 5}};
 	uint64_t at = now();
 
 	(void)state;
@@ -92,7 +94,8 @@ static void test_what_one_says_the_other_knows_at_once(void **state)
 	assert_false(is_tunnel(b, 4, 40000, 3005));
 	own_tunnel(a, 0, &t);
 	own_tunnel(a, 1, &six);
-	own_listen(a, 0, 3006);
+	own_listen(a, 0, &everywhere);
+	own_listen(a, 1, &here);
 	assert_false(is_tunnel(b, 4, 40000, 3005)); /* its copy is what it was */
 	own_refresh(b, at + 1);
 	own_refresh(a, at + 1);
@@ -103,8 +106,15 @@ static void test_what_one_says_the_other_knows_at_once(void **state)
 		assert_true(is_tunnel(o, 6, 40001, 3005));
 		assert_false(is_tunnel(o, 6, 40000, 3005));
 		assert_false(is_tunnel(o, 4, 40001, 3005));
-		assert_true(is_tunnel(o, 4, 1, 3006));
-		assert_true(is_tunnel(o, 6, 3006, 2));
+		assert_false(is_tunnel(o, 4, 1, 3006) || is_tunnel(o, 6, 3006, 2)); /* of other hosts */
+		assert_true(is_tunnel(o, 4, 1, 3007));
+		assert_false(is_tunnel(o, 4, 3007, 1) || is_tunnel(o, 6, 1, 3007)); /* the other end, another address */
+		local.port[0] = 3006;
+		local.port[1] = 5;
+		assert_false(own_is_tunnel(o, &local)); /* from that port to this host */
+		local.port[0] = 5;
+		local.port[1] = 3006;
+		assert_true(own_is_tunnel(o, &local));
 		assert_false(is_tunnel(o, 4, 1, 3005));
 		assert_false(own_is_replay(o, 1));
 		assert_false(own_is_replay(o, 0));
@@ -119,7 +129,7 @@ static void test_what_one_says_the_other_knows_at_once(void **state)
 	own_close(&a);
 	own_refresh(b, at + 3);
 	assert_false(is_tunnel(b, 6, 40001, 3005));
-	assert_false(is_tunnel(b, 4, 1, 3006));
+	assert_false(is_tunnel(b, 4, 1, 3007));
 	own_close(&b);
 	own_close(&b);
 }
@@ -197,8 +207,7 @@ static void test_limits(void **state)
 			own_tunnel(all[i], k, &t);
 		}
 		own_tunnel(all[i], OWN_TUNNELS, &t); /* these have no place */
-		own_listen(all[i], OWN_PORTS, 5000);
-		own_replay(all[i], OWN_INTERFACES, 1);
+		own_listen(all[i], OWN_LISTENS, &t);
 	}
 	assert_int_equal(own_open(&extra, path, &shared, &err), 0);
 	assert_false(shared);
@@ -441,7 +450,7 @@ static void test_namespaces_and_pairs(void **state)
 {
 	struct own *before = open_shared(), *o;
 	struct tuple t = tuple(4, 44000, 3005);
-	uint32_t a, b, c;
+	uint32_t a, b, c, seen[3];
 
 	(void)state;
 	own_tunnel(before, 0, &t);
@@ -456,16 +465,18 @@ static void test_namespaces_and_pairs(void **state)
 	a = if_nametoindex("va");
 	b = if_nametoindex("vb");
 	c = if_nametoindex("vc");
-	own_replay(o, 0, a);
+	(void)own_replay(o, a);
 	own_refresh(o, now());
 	assert_true(own_is_replay(o, a) && own_is_replay(o, b) && !own_is_replay(o, c));
-	own_replay(o, 0, c);
+	assert_int_equal(own_replays(o, seen, 3), 2);
+	assert_true(seen[0] == a && seen[1] == b);
+	(void)own_replay(o, c);
 	own_refresh(o, now());
 	assert_true(!own_is_replay(o, a) && !own_is_replay(o, b) && own_is_replay(o, c));
-	own_replay(o, 0, 0);
+	(void)own_replay(o, 0);
 	own_refresh(o, now());
 	assert_false(own_is_replay(o, c));
-	own_replay(o, 0, 12345); /* there is none */
+	(void)own_replay(o, 12345); /* there is none */
 	own_refresh(o, now());
 	assert_true(own_is_replay(o, 12345));
 	own_close(&o);
@@ -479,8 +490,9 @@ static void test_without(void **state)
 
 	(void)state;
 	own_tunnel(NULL, 0, &t);
-	own_replay(NULL, 0, 1);
-	own_listen(NULL, 0, 1);
+	assert_int_equal(own_replay(NULL, 1), 0);
+	assert_int_equal(own_replays(NULL, NULL, 1), 0);
+	own_listen(NULL, 0, &t);
 	own_beat(NULL, 1);
 	own_refresh(NULL, 1);
 	assert_false(own_is_tunnel(NULL, &t) || own_is_replay(NULL, 1));

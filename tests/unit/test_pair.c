@@ -1,10 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_pair.c - pair.c: which 5-tuple is whose, by what the process states, what the wire shows and what the kernel says. */
+/* test_pair.c - pair.c: which 5-tuple is whose, by what the process states, what the wire shows and what the kernel
+ * says. */
+#include <net/if.h>
+
 #include "app.h"
 
 #define OWN_NETNS 1
 #define MINE 1000u   /* the process's user */
 #define THEIRS 1001u /* somebody else's */
+
+/* Process @pid of user @uid maps the family's memory. */
+static void maps_the_memory(int32_t pid, uint32_t uid)
+{
+	uint16_t ignored;
+	struct member *m = a_process(pid, &ignored);
+
+	m->uids_known = true;
+	m->uid = m->fsuid = uid;
+}
 
 static void begin_wire(void)
 {
@@ -12,6 +25,8 @@ static void begin_wire(void)
 
 	begin_family();
 	fam->uid = MINE;
+	maps_the_memory(PID, MINE);
+	sock_pid_is = PID;
 	assert_int_equal(hellos_open(&wire.table, NULL, 1024, err), 0);
 	assert_int_equal(hellos_open(&wire.inner, NULL, 64, err), 0);
 	wire.own_netns = OWN_NETNS;
@@ -21,6 +36,7 @@ static void end_wire(void)
 {
 	hellos_close(&wire.table);
 	hellos_close(&wire.inner);
+	sock_pid_is = 0;
 	end_family();
 }
 
@@ -34,23 +50,36 @@ static struct tuple ends(uint8_t client, uint16_t client_port, uint8_t server, u
 	return t;
 }
 
-/* Both hellos of connection @id passed by between these ends; @owner of the end @side is the kernel's word. */
+/* A hello with random @id passed by, one millisecond after the one before it. NULL: no room. */
+static struct hellos_seen *passed(uint64_t id, bool server, bool sent, struct tuple t, uint64_t netns, uint32_t ifindex)
+{
+	static uint64_t after;
+	struct hello h = {.t = t, .server = server, .sent = sent, .random_len = 32};
+
+	memcpy(h.random, &id, 8);
+	after += 1000000;
+	return hellos_add(wire.table, &h, netns, ifindex, lane.now_ns + after);
+}
+
+static void belongs(struct hellos_seen *s, enum side side, enum hellos_owner owner, uint32_t uid)
+{
+	s->owner[side] = owner;
+	s->uid[side] = uid;
+	s->cookie[side] = owner == HELLOS_LOCAL;
+}
+
+/* The ClientHello of connection @id passed by between these ends; @owner of the end @side is the kernel's word. */
 static void shown(uint64_t id, struct tuple t, uint64_t netns, uint32_t ifindex, enum side side,
 		  enum hellos_owner owner, uint32_t uid)
 {
-	struct hello h = {.t = t, .random_len = 32};
-	struct hellos_seen *seen;
+	struct hellos_seen *seen = passed(id, false, side == SIDE_CLIENT && owner == HELLOS_LOCAL, t, netns, ifindex);
 
-	memcpy(h.random, &id, 8);
-	seen = hellos_add(wire.table, &h, netns, ifindex, lane.now_ns);
-	if (!seen)
-		return;
-	seen->owner[side] = (uint8_t)owner;
-	seen->uid[side] = uid;
+	if (seen)
+		belongs(seen, side, owner, uid);
 }
 
 /* OPEN of a program that hides its socket from its TLS library. */
-static struct app hidden(uint64_t id, bool server, uint16_t version)
+static struct app hidden_with(uint64_t id, uint64_t server_random, bool server, uint16_t version)
 {
 	struct app a = app_new(id, server);
 	struct letter l = open_of(&a, 0);
@@ -61,12 +90,21 @@ static struct app hidden(uint64_t id, bool server, uint16_t version)
 	o.fd = -1;
 	o.ver = 0;
 	o.tls_version = version;
+	if (server_random) {
+		o.flags |= REC_OPEN_SERVER_RANDOM;
+		memcpy(o.server_random, &server_random, 8);
+	}
 	memset(o.local, 0, sizeof(o.local));
 	memset(o.remote, 0, sizeof(o.remote));
 	o.local_port = o.remote_port = 0;
 	memcpy(l.data, &o, sizeof(o));
 	now(l);
 	return a;
+}
+
+static struct app hidden(uint64_t id, bool server, uint16_t version)
+{
+	return hidden_with(id, 0, server, version);
 }
 
 static const struct conn *conn_of(const struct app *a)
@@ -187,6 +225,50 @@ static void test_a_socket_of_root_is_proven_by_its_descriptor(void **state)
 	end_wire();
 }
 
+/* A server of another user was made to map the family's memory: what it has is not the family's. */
+static void test_a_stranger_does_not_speak_for_the_family(void **state)
+{
+	(void)state;
+	for (unsigned stated = 0; stated < 2; stated++) {
+		struct app a;
+
+		begin_wire();
+		maps_the_memory(77, 0);
+		sock_pid_is = 77;
+		shown(5, ends(1, 1029, 2, 443), OWN_NETNS, 2, SIDE_CLIENT, HELLOS_LOCAL, 0);
+		a = stated ? opened(5, false) : hidden(5, false, 0x0304);
+		talk(&a);
+		for (unsigned i = 0; i < 5; i++)
+			pass(500);
+		assert_int_equal(forged(5), 0);
+		assert_int_equal(lane.sum.unverified, 1500);
+		app_free(&a);
+		end_wire();
+	}
+}
+
+/* Root's short connection, over before anybody could be asked: nobody else's, as far as is known. */
+static void test_root_is_believed(void **state)
+{
+	(void)state;
+	for (unsigned root = 0; root < 2; root++) {
+		struct app a;
+
+		begin_wire();
+		verdict_is = HELPER_R_GONE;
+		fam->uid = fam->member[0]->uid = fam->member[0]->fsuid = root ? 0 : MINE;
+		shown(5, ends(1, 5005, 2, 443), OWN_NETNS, 2, SIDE_CLIENT, HELLOS_NONE, 0);
+		a = hidden(5, false, 0x0304);
+		talk(&a);
+		for (unsigned i = 0; i < 5; i++)
+			pass(500);
+		assert_int_equal(forged(5), root ? 1500 : 0);
+		assert_int_equal(lane.sum.unverified, root ? 0 : 1500);
+		app_free(&a);
+		end_wire();
+	}
+}
+
 /* Forged hellos with the same random come later: the pairing stays, and before it the process's own tuple wins. */
 static void test_later_hellos_steal_nothing(void **state)
 {
@@ -304,6 +386,11 @@ static void test_closed_but_seen_with_its_user(void **state)
 	end_wire();
 }
 
+static void inside(const struct app *outer, const uint8_t *p, size_t len)
+{
+	wire_cleartext(&wire, p, len, &conn_of(outer)->real, fam->id, 1, 0);
+}
+
 /* The outer session's cleartext holds the inner one's hellos. */
 static void test_session_inside_a_session(void **state)
 {
@@ -324,7 +411,7 @@ static void test_session_inside_a_session(void **state)
 	memcpy(hello, head, sizeof(head));
 	memcpy(hello + sizeof(head), &id, 8);
 	hello[sizeof(head) + 32 + 2] = 2; /* one cipher suite */
-	wire_cleartext(&wire, hello, sizeof(hello), &conn_of(&outer)->real, fam->id, 0);
+	inside(&outer, hello, sizeof(hello));
 	pass(200);
 	assert_int_equal(forged(6), 1500);
 	assert_true(is_shown_as(&a, t, 3136) && is_shown_as(&outer, t, 3132));
@@ -362,6 +449,161 @@ static void test_renegotiation_without_addresses(void **state)
 		now(l);
 		turns(3);
 		assert_true(version == 0x0303 ? conn_of(&a) && conn_of(&a)->random8 == 5 : !conn_of(&a));
+		app_free(&a);
+		end_wire();
+	}
+}
+
+/* -I IFACE: what it saw is shown, if it can be a leg of this very connection. @first: it was there before the process's
+ * own hello: then it is somebody else's whose random the process says again. */
+static void test_an_interface_shows_its_leg_of_the_connection(void **state)
+{
+	static char lo[] = "lo";
+	struct tuple mine = ends(1, 1029, 2, 443), theirs = ends(9, 7777, 8, 443);
+
+	(void)state;
+	for (unsigned first = 0; first < 2; first++)
+		for (unsigned stated = 0; stated < 2; stated++) {
+			struct app a;
+
+			begin_wire();
+			conf.interface = lo;
+			if (first)
+				shown(5, theirs, OWN_NETNS, if_nametoindex(lo), SIDE_CLIENT, HELLOS_LOCAL, THEIRS);
+			shown(5, mine, OWN_NETNS, 77, SIDE_CLIENT, HELLOS_LOCAL, MINE);
+			if (!first)
+				shown(5, theirs, OWN_NETNS, if_nametoindex(lo), SIDE_CLIENT, HELLOS_LOCAL, THEIRS);
+			a = stated ? opened(5, false) : hidden(5, false, 0x0304);
+			talk(&a);
+			if (first)
+				assert_true(forged(5) == 0 && lane.sum.denied == 1500);
+			else
+				assert_true(is_shown_as(&a, theirs, 447));
+			conf.interface = on_any;
+			app_free(&a);
+			end_wire();
+		}
+}
+
+/* A client sends the same hello on several connections: each server's random is one connection's only. */
+static void test_a_client_that_says_its_random_twice(void **state)
+{
+	struct tuple t = ends(1, 5005, 2, 443);
+
+	(void)state;
+	for (unsigned n = 1; n <= HELLOS_TUPLES; n++) {
+		struct app a;
+
+		begin_wire();
+		if (n < HELLOS_TUPLES)
+			shown(5, t, OWN_NETNS, 2, SIDE_SERVER, HELLOS_LOCAL, MINE);
+		for (uint16_t i = 0; i < n; i++) {
+			struct tuple other = ends(1, (uint16_t)(6000 + i), 2, 443);
+
+			shown(5, other, OWN_NETNS, 2, SIDE_SERVER, HELLOS_LOCAL, MINE);
+			belongs(passed(100 + i, true, true, other, OWN_NETNS, 2), SIDE_SERVER, HELLOS_LOCAL, MINE);
+		}
+		belongs(passed(77, true, true, t, OWN_NETNS, 2), SIDE_SERVER, HELLOS_LOCAL, MINE);
+		a = hidden_with(5, 77, true, 0x0304);
+		talk(&a);
+		assert_true(is_shown_as(&a, t, 447));
+		app_free(&a);
+		end_wire();
+	}
+}
+
+/* A connection that is only passed on here, or is in another namespace, and whose server is in league with a process
+ * that has a connection to it too, or only says so. */
+static void test_what_is_passed_on_is_nobodys(void **state)
+{
+	struct tuple in = ends(7, 7, 2, 443), out = ends(3, 3, 2, 443);
+
+	(void)state;
+	for (unsigned how = 0; how < 3; how++) {
+		struct app a;
+
+		begin_wire();
+		if (how < 2) {
+			shown(5, in, OWN_NETNS, 2, SIDE_CLIENT, HELLOS_NONE, 0);
+			belongs(passed(5, false, true, out, OWN_NETNS, 3), SIDE_CLIENT, HELLOS_NONE, 0);
+		} else {
+			belongs(passed(5, false, true, in, 77, 3), SIDE_CLIENT, HELLOS_NONE, 0);
+		}
+		if (how == 1)
+			shown(5, ends(1, 1029, 2, 443), OWN_NETNS, 3, SIDE_CLIENT, HELLOS_LOCAL, MINE);
+		a = opened(5, false);
+		talk(&a);
+		if (how == 1)
+			assert_true(is_shown_as(&a, ends(1, 1029, 2, 443), 447));
+		else
+			assert_true(forged(5) == 0 && lane.sum.unverified == 1500);
+		app_free(&a);
+		end_wire();
+	}
+}
+
+/* What was proven some time ago: the addresses may be another socket's by now. */
+static void test_addresses_that_another_socket_has_now(void **state)
+{
+	(void)state;
+	for (unsigned how = 0; how < 4; how++) {
+		struct app a;
+
+		begin_wire();
+		if (how & 1) {
+			shown(5, ends(1, 1029, 2, 443), OWN_NETNS, 2, SIDE_CLIENT, HELLOS_LOCAL, MINE);
+			exists_cookie = how & 2 ? 1 : 2;
+			verdict_is = HELPER_R_GONE;
+			a = hidden(5, false, 0x0304);
+		} else {
+			struct letter l;
+
+			a = app_new(5, false);
+			l = open_of(&a, 0);
+			l.r.type = REC_SOCKET;
+			now(l);
+			turns(2);
+			exists_cookie = how & 2 ? 1 : 2;
+			verdict_is = HELPER_R_FOREIGN;
+			now(open_of(&a, REC_OPEN_TOLD));
+		}
+		talk(&a);
+		pass(500);
+		pass(500);
+		assert_int_equal(forged(5), how & 2 ? 1500 : 0);
+		assert_int_equal(lane.sum.unverified, how & 2 ? 0 : 1500);
+		app_free(&a);
+		end_wire();
+	}
+}
+
+/* The outer session ended long ago: what was said in it is no claim to its addresses. */
+static void test_an_outer_session_that_is_over(void **state)
+{
+	static const uint8_t head[] = {0x16, 3, 1, 0, 0x80, 1, 0, 0, 0x7c, 3, 3};
+	uint8_t hello[128] = {0};
+	uint64_t id = 6;
+
+	(void)state;
+	for (unsigned same = 0; same < 2; same++) {
+		struct app outer, a;
+
+		begin_wire();
+		shown(5, ends(1, 5005, 2, 3128), OWN_NETNS, 2, SIDE_CLIENT, HELLOS_LOCAL, MINE);
+		outer = hidden(5, false, 0x0304);
+		talk(&outer);
+		memcpy(hello, head, sizeof(head));
+		memcpy(hello + sizeof(head), &id, 8);
+		hello[sizeof(head) + 32 + 2] = 2;
+		inside(&outer, hello, sizeof(hello));
+		app_free(&outer);
+		turns(5);
+		exists_cookie = same ? 1 : 2;
+		verdict_is = HELPER_R_GONE;
+		a = hidden(6, false, 0x0304);
+		talk(&a);
+		pass(11000);
+		assert_int_equal(forged(6), same ? 1500 : 0);
 		app_free(&a);
 		end_wire();
 	}
@@ -484,6 +726,8 @@ int main(void)
 		cmocka_unit_test(test_too_much_that_waits_has_a_name),
 		cmocka_unit_test(test_somebody_elses_random_gives_nothing),
 		cmocka_unit_test(test_a_socket_of_root_is_proven_by_its_descriptor),
+		cmocka_unit_test(test_a_stranger_does_not_speak_for_the_family),
+		cmocka_unit_test(test_root_is_believed),
 		cmocka_unit_test(test_later_hellos_steal_nothing),
 		cmocka_unit_test(test_namespaces_with_the_same_addresses),
 		cmocka_unit_test(test_redirect_shows_the_wires_tuple),
@@ -491,6 +735,11 @@ int main(void)
 		cmocka_unit_test(test_closed_but_seen_with_its_user),
 		cmocka_unit_test(test_session_inside_a_session),
 		cmocka_unit_test(test_renegotiation_without_addresses),
+		cmocka_unit_test(test_an_interface_shows_its_leg_of_the_connection),
+		cmocka_unit_test(test_a_client_that_says_its_random_twice),
+		cmocka_unit_test(test_what_is_passed_on_is_nobodys),
+		cmocka_unit_test(test_addresses_that_another_socket_has_now),
+		cmocka_unit_test(test_an_outer_session_that_is_over),
 		cmocka_unit_test(test_the_wire_tells_a_sockets_random),
 		cmocka_unit_test(test_a_socket_without_any_random),
 		cmocka_unit_test(test_gone_without_any_random),

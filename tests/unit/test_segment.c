@@ -2,6 +2,7 @@
 /* test_segment.c - pieces of large frames put together again are the frame, and every checksum is right.
  *
  *   test_segment [-s SEED] */
+#include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +12,8 @@
 #include <errno.h>
 #include <cmocka.h>
 
+#include "common/csum.h"
+#include "common/frame.h"
 #include "common/segment.h"
 #include "pattern.h"
 #include "wire.h"
@@ -18,6 +21,7 @@
 #define TS 1700000000123456789ull
 
 static struct batch batch;
+static bool complete;	     /* does the kernel say that checksums were left open? Else that is not known */
 static struct wire in, want; /* the frame, and it with its checksum completed */
 static uint8_t joined[WIRE_MAX];
 static bool had[WIRE_MAX];
@@ -53,7 +57,7 @@ static int put(const uint8_t *p, size_t len, uint32_t mtu, struct segment_count 
 	batch_reset(&batch);
 	segment_room(len, mtu, &bytes, &frames);
 	assert_true(bytes <= BATCH_BYTES && frames <= BATCH_FRAMES);
-	r = segment_put(&batch, p, len, mtu, TS, n);
+	r = segment_put(&batch, p, len, mtu, TS, complete, n);
 	assert_int_equal(r < 0 ? 0 : r, batch.n);
 	assert_true(r > 0 || r == -EMSGSIZE);
 	assert_true(batch.len <= bytes && batch.n <= frames);
@@ -495,7 +499,7 @@ static void test_nothing_is_added_without_room(void **state)
 			struct segment_count n_was = n;
 
 			segment_room(in.len, 1500, &bytes, &frames);
-			r = segment_put(&batch, in.b, in.len, 1500, TS, &n);
+			r = segment_put(&batch, in.b, in.len, 1500, TS, complete, &n);
 			if (r > 0)
 				continue;
 			assert_int_equal(r, -ENOBUFS);
@@ -554,6 +558,39 @@ static void test_other_checksums_are_left_alone(void **state)
 	assert_int_equal(n.completed, 0);
 }
 
+/* What the kernel says is complete is not completed, and a wrong checksum stays wrong in each segment. */
+static void test_what_is_wrong_stays_wrong(void **state)
+{
+	struct wire_spec s = {.ver = 4, .proto = 6, .data = 100, .partial = true};
+	struct segment_count n = {0};
+
+	(void)state;
+	for (int ver = 4; ver <= 6; ver += 2) {
+		complete = true;
+		s = (struct wire_spec){.ver = (uint8_t)ver, .proto = 6, .data = 100, .partial = true};
+		wire_build(&in, &s, 9);
+		assert_int_equal(put(in.b, in.len, 1500, &n), 1);
+		assert_memory_equal(frame(0), in.b, in.len);
+		for (int wrong = 0; wrong < 2; wrong++) {
+			s.data = 5000;
+			s.partial = false;
+			wire_build(&in, &s, 9);
+			in.b[in.l4 + 16] ^= (uint8_t)(wrong * 0x40);
+			assert_int_equal(put(in.b, in.len, 1500, &n), 4);
+			for (unsigned i = 0; i < 4; i++) {
+				struct frame f;
+
+				frame_parse(&f, frame(i), batch.frame[i].len);
+				assert_int_equal(csum_fold(frame_pseudo(&f) + htons((uint16_t)(f.end - f.l4)) +
+							   csum_add(f.p + f.l4, f.end - f.l4)) == 0xffff,
+						 !wrong);
+			}
+		}
+		complete = false;
+	}
+	assert_int_equal(n.completed, 0);
+}
+
 /* RFC 768: a sum that comes out as 0 is sent as all ones. */
 static void test_a_udp_checksum_is_never_zero(void **state)
 {
@@ -587,6 +624,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_nothing_is_added_without_room),
 		cmocka_unit_test(test_ids_are_made_up_where_there_are_none),
 		cmocka_unit_test(test_other_checksums_are_left_alone),
+		cmocka_unit_test(test_what_is_wrong_stays_wrong),
 		cmocka_unit_test(test_a_udp_checksum_is_never_zero),
 	};
 	int failed;

@@ -635,6 +635,25 @@ static void test_nobody_found_is_asked_for_again(void **state)
 	sessions_free(&s);
 }
 
+static void test_nobody_found_does_not_wait_for_the_end(void **state)
+{
+	struct sessions *s = start(NULL, &helper);
+
+	(void)state;
+	for (unsigned i = 1; i <= 20; i++) { /* 100 ms each, none of them settled yet */
+		struct hello h = local_client(i, "api.example");
+		struct helper_event e;
+
+		both(s, &h, OWN, 1 * S + i * 100 * MS);
+		if (asked_n > 1)
+			assert_int_equal(asked_n, (i + 1) / 2);
+		e = whose(cookie[asked_n - 1], HELPER_R_GONE, 0, "");
+		sessions_on_answer(s, &e);
+	}
+	assert_int_equal(asked_n, 10);
+	sessions_free(&s);
+}
+
 static void test_long_sessions_are_asked_for_when_they_stay_dark(void **state)
 {
 	struct sessions *s = start(NULL, &helper);
@@ -982,6 +1001,7 @@ int main(void)
 		cmocka_unit_test(test_missed_ones_that_were_not_looked_up_are_like_those_that_were),
 		cmocka_unit_test(test_an_answer_after_the_end),
 		cmocka_unit_test(test_nobody_found_is_asked_for_again),
+		cmocka_unit_test(test_nobody_found_does_not_wait_for_the_end),
 		cmocka_unit_test(test_long_sessions_are_asked_for_when_they_stay_dark),
 		cmocka_unit_test(test_look_ups_are_limited),
 		cmocka_unit_test(test_more_kinds_of_programs_than_fit),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_tunnel.c - the sinks of agentd, on a loop of their own: the tunnel against a receiver that does as it is told
- * (in a thread), the file against pipes and full disks. After every step put = acked + in_flight + backlog + unknown. */
+ * (in a thread), the file against pipes and full disks. After every step put = acked + in_flight + backlog +
+ * unknown. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <ev.h>
