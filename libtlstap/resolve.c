@@ -171,21 +171,23 @@ static bool dynamic_of(const struct object *o, struct dynamic *ret)
 struct wanted {
 	const char *version; /* NULL: any, or the module does not want @name at all */
 	const char *file;    /* and whose, by the soname known when the module was linked */
+	bool imported;	     /* it does want it */
 };
 
 static struct wanted wanted_by(const struct object *o, const char *name)
 {
-	struct wanted none = {.version = NULL};
+	struct wanted ret = {.version = NULL};
 	struct dynamic d;
 	unsigned index = 0;
 
 	if (!o->found || !dynamic_of(o, &d))
-		return none;
-	for (size_t i = 1; i < d.undefined && !index; i++)
-		if (d.sym[i].st_shndx == SHN_UNDEF && strcmp(d.str + d.sym[i].st_name, name) == 0)
-			index = d.versym[i] & 0x7fff;
-	if (index < 2)
-		return none;
+		return ret;
+	for (size_t i = 1; i < d.undefined && !ret.imported; i++) {
+		ret.imported = d.sym[i].st_shndx == SHN_UNDEF && strcmp(d.str + d.sym[i].st_name, name) == 0;
+		index = d.versym[i] & 0x7fff;
+	}
+	if (!ret.imported || index < 2)
+		return ret;
 	for (const char *p = (const char *)d.need; d.need_n--;) {
 		const ElfW(Verneed) *need = (const void *)p;
 		const char *q = p + need->vn_aux;
@@ -193,15 +195,18 @@ static struct wanted wanted_by(const struct object *o, const char *name)
 		for (unsigned k = 0; k < need->vn_cnt; k++) {
 			const ElfW(Vernaux) *aux = (const void *)q;
 
-			if ((aux->vna_other & 0x7fff) == index)
-				return (struct wanted){.version = d.str + aux->vna_name, .file = d.str + need->vn_file};
+			if ((aux->vna_other & 0x7fff) == index) {
+				ret.version = d.str + aux->vna_name;
+				ret.file = d.str + need->vn_file;
+				return ret;
+			}
 			q += aux->vna_next;
 		}
 		if (!need->vn_next)
 			break;
 		p += need->vn_next;
 	}
-	return none;
+	return ret;
 }
 
 static const char *soname_of(const struct object *o)
@@ -364,16 +369,21 @@ static __attribute__((noinline)) bool learn_nth(unsigned n)
 	return true;
 }
 
-bool resolve_learn(void)
+static void learn_self(void)
 {
-	unsigned n = 0;
-
 	if (!self_lo) {
 		struct object self = object_at((const void *)resolve);
 
 		self_hi = self.hi;
 		self_lo = self.lo;
 	}
+}
+
+bool resolve_learn(void)
+{
+	unsigned n = 0;
+
+	learn_self();
 	if (!old_dlsym || !old_dlopen || !old_dlvsym || !old_dlclose)
 		return false;
 	while (n < LIBS && learn_nth(n))
@@ -382,6 +392,38 @@ bool resolve_learn(void)
 		if (libs[i].facts && libs[i].facts != &crypto_facts && libs[i].facts != &nspr_facts)
 			return true;
 	return false;
+}
+
+/* --- lookups by name ------------------------------------------------------------------------------- */
+
+const struct tls_lib *resolve_meet(const void *found, const void *ra)
+{
+	struct object o;
+
+	learn_self();
+	if (resolve_inside(ra)) /* what is learned below is asked of dlsym() itself */
+		return NULL;
+	(void)resolve_learn();
+	if (resolve_inside(ra))
+		return NULL;
+	o = object_at(found);
+	return lib_of(&o);
+}
+
+/* The libraries whose functions were given out, of OpenSSL's kind and of GnuTLS's. */
+static const struct tls_lib *_Atomic given[2];
+
+static const struct tls_lib *_Atomic *given_of(const struct tls_facts *kind)
+{
+	return kind == &openssl_facts ? &given[0] : kind == &gnutls_facts ? &given[1] : NULL;
+}
+
+bool resolve_give(const struct tls_lib *lib)
+{
+	const struct tls_lib *_Atomic *slot = given_of(lib->facts);
+	const struct tls_lib *none = NULL;
+
+	return slot && (atomic_compare_exchange_strong(slot, &none, lib) || none->lo == lib->lo);
 }
 
 /* --- calls ----------------------------------------------------------------------------------------- */
@@ -499,6 +541,8 @@ static __attribute__((noinline)) struct site find(const void *ra, const char *na
 		from = object_at(ra);
 		want = wanted_by(&from, name);
 		lib = obvious(kind, &want);
+		if (!lib && !want.imported && given_of(kind)) /* so it has looked it up */
+			lib = atomic_load_explicit(given_of(kind), memory_order_acquire);
 		if (!lib && old_dlsym && old_dlopen && old_dlvsym && old_dlclose) {
 			ret.real = bind(&from, name, want.version);
 			at = object_at(ret.real);

@@ -40,6 +40,14 @@ const struct tls_lib *resolve_at(const void *p, const struct tls_facts *kind);
 /* Is @ra inside a library that was met, or libtlstap? */
 bool resolve_inside(const void *ra);
 
+/* The library that @found lies in, met now if it is new, for a caller at @ra; NULL: there is none, or the caller is a TLS
+ * library or libtlstap. */
+const struct tls_lib *resolve_meet(const void *found, const void *ra);
+
+/* May wrappers be given to those who look the functions of @lib up by name? Yes for the first library of its kind, of
+ * those kinds for which resolve() finds it without a handle that tells it or a caller that is linked with it. */
+bool resolve_give(const struct tls_lib *lib);
+
 /* The library that made @handle, of those met; NULL: it is none of theirs. */
 const struct tls_lib *resolve_owner(const void *handle);
 
