@@ -80,6 +80,9 @@ struct nspr_vec {
 	ASK(void, SSL_get0_alpn_selected, (const SSL *ssl, const unsigned char **data, unsigned int *len)) \
 	ASK(BIO *, SSL_get_rbio, (const SSL *ssl))                                                         \
 	ASK(int, SSL_get_rfd, (const SSL *ssl))                                                            \
+	ASK(BIO *, BIO_find_type, (BIO * bio, int type))                                                   \
+	ASK(void *, BIO_get_callback, (const BIO *bio))                                                    \
+	ASK(void *, BIO_get_callback_ex, (const BIO *bio))                                                 \
 	ASK(const BIO_METHOD *, BIO_f_ssl, (void))                                                         \
 	ASK(void *, BIO_get_data, (BIO * bio))
 

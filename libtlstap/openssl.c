@@ -164,10 +164,23 @@ static enum tls_early early(const struct tls_lib *lib, const void *ssl)
 										      : TLS_EARLY_REJECTED;
 }
 
+#define BIO_TYPE_DESCRIPTOR 0x100
+
+/* Does the application hear of what its BIO is asked (BIO_set_callback(3))? It shall not hear of us. */
+static bool is_watched(const struct tls_lib *lib, BIO *bio)
+{
+	BIO *b = lib->BIO_find_type ? lib->BIO_find_type(bio, BIO_TYPE_DESCRIPTOR) : NULL;
+
+	return b && ((lib->BIO_get_callback_ex && lib->BIO_get_callback_ex(b)) ||
+		     (lib->BIO_get_callback && lib->BIO_get_callback(b)));
+}
+
 /* Without a BIO SSL_get_rfd() would leave an entry in the error queue. */
 static int fd_of(const struct tls_lib *lib, const void *ssl)
 {
-	return lib->SSL_get_rbio && lib->SSL_get_rfd && lib->SSL_get_rbio(ssl) ? lib->SSL_get_rfd(ssl) : -1;
+	BIO *bio = lib->SSL_get_rbio && lib->SSL_get_rfd ? lib->SSL_get_rbio(ssl) : NULL;
+
+	return bio && !is_watched(lib, bio) ? lib->SSL_get_rfd(ssl) : -1;
 }
 
 static size_t put_names(const struct tls_lib *lib, const SSL *ssl, struct rec_open *o, uint8_t *to)

@@ -38,6 +38,7 @@ PROGRAMS = [
     ("sslbio", ["implicit"], EVERYTHING),
     ("sslbio", ["mixed"], EVERYTHING),
     ("sslbio", ["nested"], INNER),
+    *(("sslbio", [how], EVERYTHING) for how in ("watched", "bytes", "popped", "swapped", "reset")),
     *(("openssl_calls", [how], EVERYTHING) for how in ("keyupdate", "posthandshake", "renegotiate", "newfd", "dup", "upref",
                                                        "clear", "moved", "resume")),
     ("openssl_calls", ["dtls"], NOT_TCP),
