@@ -10,17 +10,33 @@
 #include <string.h>
 
 /* Programs whose failure would be the host's, which guard it, or which start what others run in; and ourselves, or each
- * byte forged would be tapped again on its way out. By the last component of their path: their places differ. */
+ * byte forged would be tapped again on its way out. By the last component of their path, for their places differ, with
+ * any suffix: who puts sshd.old aside has one that runs. Or, with a '/', by their path. */
 static const char *const built_in[] = {
 	"init",
+	"openrc-init",
+	"runit",
+	"runit-init",
+	"s6-svscan",
+	"dinit",
+	"tini",
+	"dumb-init",
+	"catatonit",
+	"busybox",
 	"systemd",
 	"systemd-*",
+	"systemctl",
+	"journalctl",
+	"loginctl",
+	"*/lib/systemd/*",
 	"dbus-daemon",
 	"dbus-broker",
 	"dbus-broker-launch",
 	"dbus-daemon-launch-helper",
 	"udevd",
+	"udevadm", /* systemd-udevd is a symbolic link to it */
 	"eudev",
+	"*/lib/udev/*",
 	"polkitd",
 	"polkit-agent-helper-1",
 	"pkexec",
@@ -29,13 +45,16 @@ static const char *const built_in[] = {
 	"getty",
 	"sulogin",
 	"su",
+	"su-rs",
 	"sudo",
+	"sudo-rs",
 	"sudoedit",
 	"doas",
 	"runuser",
 	"sshd",
 	"sshd-session",
 	"sshd-auth",
+	"dropbear",
 	"gdm",
 	"gdm3",
 	"gdm-*",
@@ -47,16 +66,23 @@ static const char *const built_in[] = {
 	"containerd-shim-*",
 	"runc",
 	"crun",
+	"/memfd:*_cloned:/proc/self/exe", /* what these two go on as */
 	"youki",
+	"runsc",
 	"dockerd",
 	"docker-init",
 	"docker-proxy",
+	"buildkitd",
+	"rootlesskit",
 	"podman",
 	"conmon",
 	"conmonrs",
 	"crio",
+	"cri-dockerd",
 	"kubelet",
-	"lxc-start",
+	"lxc-*",
+	"lxd",
+	"incusd",
 	"agentd",
 	"receiverd",
 };
@@ -83,9 +109,53 @@ static bool number(const char *s, uint32_t *ret)
 	return true;
 }
 
-static bool is_glob(const char *s)
+#define WILDCARDS "*?[\\"
+
+/* @path, taken literally, and @rest, as one glob. */
+static char *glob_of(const char *path, const char *rest)
 {
-	return s[strcspn(s, "*?[\\")] != '\0';
+	char *ret = malloc(2 * strlen(path) + strlen(rest) + 1), *to = ret;
+
+	if (!ret)
+		abort(); /* at start, or by the administrator's hand */
+	for (; *path; *to++ = *path++)
+		if (strchr(WILDCARDS, *path))
+			*to++ = '\\';
+	strcpy(to, rest);
+	return ret;
+}
+
+/* The real path of the first @n bytes of @path: *@ret, NULL: there is nothing. Returns 0 or -errno. */
+static int real_path(const char *path, size_t n, char **ret)
+{
+	char *s = strndup(path, n);
+	int err;
+
+	if (!s)
+		abort();
+	*ret = realpath(s, NULL);
+	err = errno;
+	free(s);
+	return *ret || err == ENOENT || err == ENOTDIR ? 0 : -err;
+}
+
+/* Where do the symbolic links in @glob lead? The kernel names a program by its real path: none begins with /bin where
+ * that is a link to /usr/bin. *@ret: a glob, NULL: there is nothing. Returns 0 or -errno. */
+static int follow(const char *glob, char **ret)
+{
+	size_t n = strcspn(glob, WILDCARDS);
+	char *real = NULL;
+	int err = glob[n] ? 0 : real_path(glob, n, &real);
+
+	if (!err && !real) { /* its directory, then */
+		while (n > 0 && glob[--n] != '/')
+			;
+		if (n > 0)
+			err = real_path(glob, n, &real);
+	}
+	*ret = real ? glob_of(real, glob + n) : NULL;
+	free(real);
+	return err;
 }
 
 /* Returns what is wrong with it, or NULL. */
@@ -121,10 +191,25 @@ static const char *parse(struct policy_rule *r, const char *text)
 	return "not exe:GLOB, uid:N, user:NAME, unit:GLOB or cgroup:GLOB";
 }
 
-static int add(struct policy *p, enum policy_list list, const char *text, char err[static POLICY_ERR])
+/* What @text stood for when we could still look: at the start we may see more. NULL: it was not there. */
+static char *known_path(const struct policy *p, const char *text)
+{
+	for (unsigned l = 0; l < POLICY_LISTS; l++)
+		for (unsigned i = 0; i < p->n[l]; i++) {
+			const struct policy_rule *r = &p->rule[l][i];
+
+			if (r->path && strcmp(r->text, text) == 0)
+				return glob_of("", r->path);
+		}
+	return NULL;
+}
+
+static int add(struct policy *p, const struct policy *old, enum policy_list list, const char *text,
+	       char err[static POLICY_ERR])
 {
 	struct policy_rule r = {.kind = POLICY_EXE}, *to;
 	const char *wrong = parse(&r, text);
+	int err_no = 0;
 
 	if (wrong) {
 		snprintf(err, POLICY_ERR, "--%s: \"%.200s\": %s", list_name[list], text, wrong);
@@ -137,10 +222,16 @@ static int add(struct policy *p, enum policy_list list, const char *text, char e
 	to = reallocarray(p->rule[list], p->n[list] + 1, sizeof(r));
 	r.text = strdup(text);
 	if (!to || !r.text)
-		abort(); /* at start, or by the administrator's hand */
+		abort();
 	p->rule[list] = to;
-	if (r.kind == POLICY_EXE && !is_glob(value_of(&r)))
-		r.path = realpath(value_of(&r), NULL);
+	if (r.kind == POLICY_EXE && (err_no = follow(value_of(&r), &r.path)) != 0)
+		r.path = known_path(old, text);
+	if (err_no && !r.path) {
+		snprintf(err, POLICY_ERR, "--%s: \"%.200s\" cannot be looked up: %s", list_name[list], text,
+			 strerror(-err_no));
+		free(r.text);
+		return err_no;
+	}
 	p->of_user |= r.kind == POLICY_UID;
 	p->of_cgroup |= r.kind == POLICY_UNIT || r.kind == POLICY_CGROUP;
 	to[p->n[list]++] = r;
@@ -154,7 +245,7 @@ int policy_load(struct policy *p, const struct opt_list list[static POLICY_LISTS
 
 	for (unsigned l = 0; l < POLICY_LISTS; l++)
 		for (size_t i = 0; i < list[l].n && !ret; i++)
-			ret = add(&fresh, (enum policy_list)l, list[l].item[i], err);
+			ret = add(&fresh, p, (enum policy_list)l, list[l].item[i], err);
 	policy_free(ret ? &fresh : p);
 	if (!ret)
 		*p = fresh;
@@ -177,6 +268,12 @@ void policy_free(struct policy *p)
 
 /* --- matching ---------------------------------------------------------------------------------------- */
 
+/* What looks like a wildcard may be part of the name: systemd writes foo\x2dbar.service. */
+static bool like(const char *glob, const char *s)
+{
+	return fnmatch(glob, s, 0) == 0 || strcmp(glob, s) == 0;
+}
+
 static bool has_component(const char *path, const char *glob)
 {
 	char part[NAME_MAX + 1];
@@ -187,7 +284,7 @@ static bool has_component(const char *path, const char *glob)
 		if (n && n < sizeof(part)) {
 			memcpy(part, path, n);
 			part[n] = '\0';
-			if (fnmatch(glob, part, 0) == 0)
+			if (like(glob, part))
 				return true;
 		}
 		path += n + (path[n] == '/');
@@ -199,13 +296,13 @@ static bool matches(const struct policy_rule *r, const struct policy_subject *s)
 {
 	switch (r->kind) {
 	case POLICY_EXE:
-		return fnmatch(value_of(r), s->exe, 0) == 0 || (r->path && strcmp(r->path, s->exe) == 0);
+		return like(value_of(r), s->exe) || (r->path && fnmatch(r->path, s->exe, 0) == 0);
 	case POLICY_UID:
 		return r->uid == s->uid;
 	case POLICY_UNIT:
 		return s->cgroup && has_component(s->cgroup, value_of(r));
 	case POLICY_CGROUP:
-		return s->cgroup && fnmatch(value_of(r), s->cgroup, 0) == 0;
+		return s->cgroup && like(value_of(r), s->cgroup);
 	}
 	return false;
 }
@@ -218,12 +315,20 @@ static const struct policy_rule *find(const struct policy *p, enum policy_list l
 	return NULL;
 }
 
+/* @name, or the same with a suffix. */
+static bool is_called(const char *known, const char *name)
+{
+	size_t n = strlen(known);
+
+	return fnmatch(known, name, 0) == 0 || (strncmp(known, name, n) == 0 && name[n] == '.');
+}
+
 static const char *find_built_in(const char *exe)
 {
 	const char *slash = strrchr(exe, '/'), *name = slash ? slash + 1 : exe;
 
 	for (unsigned i = 0; i < sizeof(built_in) / sizeof(built_in[0]); i++)
-		if (fnmatch(built_in[i], name, 0) == 0)
+		if (strchr(built_in[i], '/') ? fnmatch(built_in[i], exe, 0) == 0 : is_called(built_in[i], name))
 			return built_in[i];
 	return NULL;
 }
@@ -264,7 +369,7 @@ void policy_judge(const struct policy *p, const struct policy_subject *subject, 
 	else if (!program_of(subject->exe, exe))
 		say(ret, false, "its program is not known, or its path is too long", "");
 	else if ((name = find_built_in(exe)) != NULL)
-		say(ret, false, "a program of this name is never tapped: ", name);
+		say(ret, false, "a program of this name or place is never tapped: ", name);
 	else if (p->of_cgroup && !s.cgroup)
 		say(ret, false, "its control group is not known, or its path is too long, and there are rules about it",
 		    "");

@@ -8,7 +8,8 @@
  *
  * A rule is one of
  *   exe:GLOB     the path of its program, as /proc/PID/exe has it (in a container: as the container sees it). '*' also
- *                matches '/'. Without a wildcard, symbolic links are followed: exe:/usr/bin/python3
+ *                matches '/'. Symbolic links are followed, once, when the rules are read: exe:/usr/bin/python3; with a
+ *                wildcard those in the directories before it: exe:/bin/python3*
  *   uid:N, user:NAME   its real user
  *   unit:GLOB    a component of its control group's path: unit:nginx.service
  *   cgroup:GLOB  that path as a whole: cgroup:/user.slice/ and what follows
@@ -33,7 +34,7 @@ enum policy_list { POLICY_DENY, POLICY_ALLOW, POLICY_ISOLATE, POLICY_LISTS };
 struct policy_rule {
 	enum { POLICY_EXE, POLICY_UID, POLICY_UNIT, POLICY_CGROUP } kind;
 	char *text; /* as it was written */
-	char *path; /* EXE: what it points to, NULL: itself */
+	char *path; /* EXE: the same with symbolic links followed, NULL: there was nothing */
 	uint32_t uid;
 };
 
@@ -57,8 +58,8 @@ struct policy_answer {
 	char why[POLICY_RULE_MAX + 64]; /* ends the sentence "it is (not) tapped: ..." */
 };
 
-/* Make @p of the three lists of rules. Returns 0, -EINVAL or -E2BIG with one line in @err; @p is then as it was. What
- * it held before is freed on success: zeroed at first. */
+/* Make @p of the three lists of rules. Returns 0, or -EINVAL, -E2BIG, or why a path cannot be looked up, with one line
+ * in @err; @p is then as it was. What it held before is freed on success: zeroed at first. */
 int policy_load(struct policy *p, const struct opt_list list[static POLICY_LISTS], char err[static POLICY_ERR]);
 void policy_free(struct policy *p);
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agentd/policy.h"
@@ -51,12 +52,32 @@ static void test_without_rules(void **state)
 static void test_built_in(void **state)
 {
 	static const char *const never[] = {
-		"/sbin/init",	 "/usr/lib/systemd/systemd", "/lib/systemd/systemd-journald",  "/usr/sbin/sshd",
-		"/usr/bin/sudo", "/usr/bin/dbus-daemon",     "/opt/x/containerd-shim-runc-v2", "/agentd",
-		"receiverd",	 "/usr/sbin/sshd (deleted)",
+		"/sbin/init",
+		"/usr/lib/systemd/systemd",
+		"/lib/systemd/systemd-journald",
+		"/usr/sbin/sshd",
+		"/usr/bin/sudo",
+		"/usr/bin/dbus-daemon",
+		"/opt/x/containerd-shim-runc-v2",
+		"/agentd",
+		"receiverd",
+		"/usr/sbin/sshd (deleted)",
+		"/usr/bin/udevadm",
+		"/lib/systemd/systemd-udevd",
+		"/usr/lib/systemd/system-generators/x",
+		"/var/chroot/lib/udev/ata_id",
+		"/usr/bin/sudo.ws",
+		"/usr/sbin/sshd.old",
+		"/usr/sbin/sshd.dpkg-tmp (deleted)",
+		"/memfd:runc_cloned:/proc/self/exe (deleted)",
+		"/memfd:crun_cloned:/proc/self/exe (deleted)",
+		"/usr/bin/busybox",
+		"/usr/lib/cargo/bin/sudo",
+		"/usr/bin/sudo-rs",
 	};
-	static const char *const others[] = {"/usr/bin/ssh", "/usr/sbin/sshd/x", "/usr/bin/sudoku", "/usr/bin/xsystemd",
-					     "/home/init.d/app"};
+	static const char *const others[] = {"/usr/bin/ssh",	  "/usr/sbin/sshd/x", "/usr/bin/sudoku",
+					     "/usr/bin/xsystemd", "/home/init.d/app", "/usr/bin/su2",
+					     "/opt/lib/udevx/a"};
 
 	(void)state;
 	assert_int_equal(rules(NULL, NULL, "exe:*", NULL), 0); /* nothing overrides it */
@@ -102,6 +123,77 @@ static void test_paths(void **state)
 	strcat(real, " (deleted)"); /* replaced while it runs: still that program */
 	assert_false(taps(real, 0, NULL));
 	unlink(link);
+}
+
+static void set_link(const char *link, const char *to)
+{
+	unlink(link);
+	assert_int_equal(symlink(to, link), 0);
+}
+
+/* As /bin is one to /usr/bin today: what it leads to is what the kernel tells, also of what is not there yet. */
+static void test_linked_directories(void **state)
+{
+	char dir[] = "/tmp/test_policy.XXXXXX", real[64], odd[64], link[64], path[96], rule[96];
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(real, sizeof(real), "%s/usr", dir);
+	snprintf(odd, sizeof(odd), "%s/o[d]*d", dir);
+	snprintf(link, sizeof(link), "%s/bin", dir);
+	assert_true(mkdir(real, 0700) == 0 && mkdir(odd, 0700) == 0);
+	for (unsigned i = 0; i < 2; i++) {
+		set_link(link, i ? odd : real);
+		for (unsigned k = 0; k < 3; k++) {
+			snprintf(rule, sizeof(rule), "exe:%s/%s", link, k == 0 ? "python3" : k == 1 ? "py*3" : "*");
+			assert_int_equal(rules(rule, NULL, NULL, NULL), 0);
+			snprintf(path, sizeof(path), "%s/python3", i ? odd : real);
+			assert_false(taps(path, 0, NULL));
+			snprintf(path, sizeof(path), "%s/python3", link);
+			assert_false(taps(path, 0, NULL));
+			snprintf(path, sizeof(path), "%s/odd/python3", dir);
+			assert_true(taps(path, 0, NULL));
+		}
+	}
+	unlink(link);
+	rmdir(odd);
+	rmdir(real);
+	rmdir(dir);
+}
+
+/* After the start agentd may see less: what it knew of a rule stays; a new one is refused. */
+static void test_paths_that_cannot_be_seen(void **state)
+{
+	char link[48], self[64], rule[128], other[128];
+
+	(void)state;
+	snprintf(link, sizeof(link), "/tmp/test_policy.%d", (int)getpid());
+	snprintf(self, sizeof(self), "%s.self", link);
+	snprintf(rule, sizeof(rule), "exe:%s", link);
+	snprintf(other, sizeof(other), "exe:%s", self);
+	set_link(self, self); /* nobody can follow it, not even root */
+	set_link(link, "/usr/bin/env");
+	assert_int_equal(rules(rule, NULL, NULL, NULL), 0);
+	assert_false(taps("/usr/bin/env", 0, NULL));
+	set_link(link, self);
+	assert_int_equal(rules("uid:5", other, NULL, NULL), -ELOOP);
+	assert_int_equal(rules("uid:5", rule, NULL, NULL), 0);
+	assert_false(taps("/usr/bin/env", 0, NULL));
+	unlink(link);
+	unlink(self);
+}
+
+/* What looks like a wildcard may be meant. */
+static void test_names_with_wildcards(void **state)
+{
+	(void)state;
+	assert_int_equal(rules("unit:a\\x2db.service", "cgroup:/x[1]", NULL, NULL), 0);
+	assert_false(taps("/a", 0, "/system.slice/a\\x2db.service"));
+	assert_false(taps("/a", 0, "/x[1]"));
+	assert_false(taps("/a", 0, "/x1"));
+	assert_int_equal(rules("exe:/opt/[x]/y", NULL, NULL, NULL), 0);
+	assert_false(taps("/opt/[x]/y", 0, NULL));
+	assert_true(taps("/opt/[y]/y", 0, NULL));
 }
 
 static void test_control_groups(void **state)
@@ -208,6 +300,9 @@ int main(void)
 		cmocka_unit_test(test_built_in),
 		cmocka_unit_test(test_deny_wins),
 		cmocka_unit_test(test_paths),
+		cmocka_unit_test(test_linked_directories),
+		cmocka_unit_test(test_paths_that_cannot_be_seen),
+		cmocka_unit_test(test_names_with_wildcards),
 		cmocka_unit_test(test_control_groups),
 		cmocka_unit_test(test_what_is_not_known_is_not_tapped),
 		cmocka_unit_test(test_users),
