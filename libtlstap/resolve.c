@@ -403,6 +403,9 @@ const struct tls_lib *resolve_meet(const void *found, const void *ra)
 	learn_self();
 	if (resolve_inside(ra)) /* what is learned below is asked of dlsym() itself */
 		return NULL;
+	for (uint32_t i = 0; i < LIBS && atomic_load_explicit(&libs_ready[i], memory_order_acquire); i++)
+		if (inside(&libs[i], (uintptr_t)found))
+			return &libs[i];
 	(void)resolve_learn();
 	if (resolve_inside(ra))
 		return NULL;
