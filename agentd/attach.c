@@ -38,16 +38,18 @@ struct guest {
 	unsigned awaits; /* has asked; answers of the helper that are to come */
 	uint64_t number; /* in the order in which they came */
 	bool isolate;
+	uint64_t rules; /* lane.rules when it was judged */
 	ev_io io;
 	ev_timer deadline;
 };
 
 static void dismiss(struct guest *g)
 {
-	ev_io_stop(g->attach->lane->loop, &g->io);
-	ev_timer_stop(g->attach->lane->loop, &g->deadline);
+	ev_io_stop(g->attach->loop, &g->io);
+	ev_timer_stop(g->attach->loop, &g->deadline);
 	close(g->fd);
-	close(g->pidfd);
+	if (g->pidfd != -1)
+		close(g->pidfd);
 	g->fd = -1;
 	g->attach->guests--;
 }
@@ -55,7 +57,7 @@ static void dismiss(struct guest *g)
 /* One line per user and minute: who is refused can try again as often as he likes. */
 static void warn_refused(struct attach *a, const struct guest *g, int err)
 {
-	double now = ev_now(a->lane->loop);
+	double now = ev_now(a->loop);
 	struct warned *w = &a->warned[0];
 
 	for (unsigned i = 0; i < ATTACH_WARNED && w->uid != g->uid; i++)
@@ -77,59 +79,24 @@ static void warn_refused(struct attach *a, const struct guest *g, int err)
 	w->count = 0;
 }
 
+static void hear(struct attach *a);
+
+static void tell_lane(struct attach *a)
+{
+	ev_async_send(a->lane->loop, &a->news);
+}
+
+static void flush(struct attach *a)
+{
+	if (a->helper)
+		(void)helper_flush(a->helper);
+}
+
 static bool has_died(const struct guest *g)
 {
 	struct pollfd p = {.fd = g->pidfd, .events = POLLIN};
 
 	return poll(&p, 1, 0) != 0;
-}
-
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71 /* Linux 5.14 */
-#endif
-
-/* The kernel's name of the network namespace where the socket @fd, or the other end of it, was made; 0: it does not
- * say. */
-static uint64_t peer_netns(int fd)
-{
-	uint64_t cookie = 0;
-	socklen_t len = sizeof(cookie);
-
-	return getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 ? cookie : 0;
-}
-
-/* The namespace of the process at the other end of @fd, if it is one whose handshakes are seen; else 0. */
-static uint64_t netns_of(const struct attach *a, int fd)
-{
-	uint64_t cookie = peer_netns(fd);
-	const struct wire *w = a->lane->wire;
-
-	for (unsigned i = 0; w && cookie && i < w->ns_n; i++)
-		if (peer_netns(w->ns[i]->sock.fd) == cookie)
-			return w->ns[i]->sock.netns;
-	return 0;
-}
-
-static int make_family(struct guest *g, struct family **ret)
-{
-	struct attach *a = g->attach;
-	int err = family_may(a->lane, g->pid, g->uid);
-
-	if (err) {
-		a->limited++;
-		return err;
-	}
-	err = family_new(a->lane, a->chunks, g->pid, ret);
-	if (err)
-		return err;
-	(*ret)->uid = g->uid;
-	if (g->isolate)
-		atomic_store(&(*ret)->r.v.h->isolate, 1); /* before it can fork */
-	(*ret)->netns = netns_of(a, g->fd); /* known even if the process is gone before it is looked at */
-	if (!has_died(g)) /* then the family's descriptor, opened later by number, is of the same process */
-		return 0;
-	family_drop(*ret);
-	return -ESRCH;
 }
 
 /* Has it stopped waiting? A mapping costs too much to be made for nobody while others wait. */
@@ -151,33 +118,81 @@ static void say_no(const struct guest *g)
 	(void)sock_send_fd(g->fd, &no, sizeof(no), -1);
 }
 
+static void drop_mapping(struct lane *l, struct newcomer *n)
+{
+	quota_give(&l->quota, n->pid, n->uid);
+	shm_reader_fini(&n->r);
+	free(n);
+}
+
+/* A mapping for @g, not yet handed to it. */
+static int make_mapping(const struct guest *g, struct newcomer **ret)
+{
+	struct attach *a = g->attach;
+	struct lane *l = a->lane;
+	struct newcomer *n;
+	int err = quota_take(&l->quota, g->pid, g->uid);
+
+	if (err) {
+		a->limited++;
+		return err;
+	}
+	n = calloc(1, sizeof(*n));
+	if (!n) {
+		quota_give(&l->quota, g->pid, g->uid);
+		return -ENOMEM;
+	}
+	n->pid = g->pid;
+	n->uid = g->uid;
+	n->pidfd = -1;
+	n->rules = g->rules;
+	n->id = ++l->family_id;
+	err = shm_create(&n->r, a->chunks, n->id, l->instance);
+	if (!err && has_died(g))
+		err = -ESRCH;
+	if (err) {
+		drop_mapping(l, n);
+		return err;
+	}
+	if (g->isolate)
+		atomic_store(&n->r.v.h->isolate, 1);		/* before it can fork */
+	n->netns = l->wire ? wire_netns_of(l->wire, g->fd) : 0; /* known even if it is gone before it is looked at */
+	*ret = n;
+	return 0;
+}
+
 static void grant(struct guest *g)
 {
 	struct attach *a = g->attach;
 	struct attach_reply reply = {.magic = ATTACH_MAGIC, .abi = ATTACH_ABI};
-	struct family *f;
+	struct newcomer *n;
 	int err;
 
 	if (has_left(g))
 		return;
-	err = make_family(g, &f);
+	err = make_mapping(g, &n);
 	if (err) {
 		a->refused++;
 		warn_refused(a, g, err);
 		say_no(g);
 		return;
 	}
-	reply.size = f->r.v.size;
-	err = sock_send_fd(g->fd, &reply, sizeof(reply), f->r.fd);
+	reply.size = n->r.v.size;
+	err = sock_send_fd(g->fd, &reply, sizeof(reply), n->r.fd);
 	if (err) { /* it did not wait */
 		a->refused++;
-		family_drop(f);
+		drop_mapping(a->lane, n);
 		return;
 	}
-	family_moved(f, g->pid);
+	n->pidfd = g->pidfd;
+	g->pidfd = -1;
 	a->attached++;
 	log_debug("attach", "process %d", (int)g->pid);
-	lane_soon(a->lane);
+	pthread_mutex_lock(&a->lock);
+	*a->come_end = n;
+	a->come_end = &n->next;
+	pthread_mutex_unlock(&a->lock);
+	tell_lane(a);
 }
 
 /* It has waited long enough. What we know nothing of is not tapped. */
@@ -196,13 +211,12 @@ static void give_up_waiting(struct guest *g)
 static void on_deadline(struct ev_loop *loop, ev_timer *w, int events)
 {
 	struct guest *g = w->data;
-
 	uint64_t number = g->number;
 
 	(void)loop;
 	(void)events;
 	if (g->awaits) {
-		lane_hear(g->attach->lane); /* it may be us who are late */
+		hear(g->attach); /* it may be us who are late */
 		if (g->fd == -1 || g->number != number)
 			return;
 		give_up_waiting(g);
@@ -223,28 +237,45 @@ static struct guest *guest_of(struct attach *a, uint64_t cookie)
 	return NULL;
 }
 
+/* Have the namespace of @g opened by the lane, if handshakes are not seen there yet. Returns whether it will answer. */
+static bool wish_netns(struct guest *g)
+{
+	struct attach *a = g->attach;
+	bool room;
+
+	if (!a->netns_all || (a->lane->wire && wire_netns_of(a->lane->wire, g->fd)))
+		return false;
+	pthread_mutex_lock(&a->lock);
+	room = a->wishes < ATTACH_GUESTS_MAX;
+	if (room)
+		a->wish[a->wishes++] = (struct attach_wish){.number = g->number, .pid = g->pid};
+	pthread_mutex_unlock(&a->lock);
+	if (room)
+		tell_lane(a);
+	else
+		a->hasty++;
+	return room;
+}
+
 /* Have @g looked at, and its namespace opened. Returns false if the helper is too busy for the former. */
 static bool ask_about(struct guest *g)
 {
 	struct attach *a = g->attach;
-	struct helper *h = a->lane->helper;
 	struct helper_pid p = {.pid = g->pid};
 
 	if (a->lane->policy) {
-		if (helper_brief(h, cookie_of(g), &p) != 0)
+		if (helper_brief(a->helper, cookie_of(g), &p) != 0)
 			return false;
 		g->awaits |= AWAITS_LOOK;
 	}
-	if (a->netns_all && helper_netns_pid(h, cookie_of(g), g->pid) == 0)
+	if (wish_netns(g))
 		g->awaits |= AWAITS_NETNS;
-	else if (a->netns_all)
-		a->hasty++;
 	return true;
 }
 
 static void wait_for_helper(struct guest *g)
 {
-	struct ev_loop *loop = g->attach->lane->loop;
+	struct ev_loop *loop = g->attach->loop;
 
 	ev_io_stop(loop, &g->io);
 	ev_timer_stop(loop, &g->deadline);
@@ -262,14 +293,6 @@ static void answered(struct guest *g, unsigned which)
 	dismiss(g);
 }
 
-void attach_on_netns(struct attach *a, const struct helper_event *e)
-{
-	struct guest *g = e->last && (e->cookie & ATTACH_COOKIE) ? guest_of(a, e->cookie) : NULL;
-
-	if (g && g->awaits & AWAITS_NETNS)
-		answered(g, AWAITS_NETNS);
-}
-
 static void deny(struct guest *g, const char *why)
 {
 	g->attach->denied++;
@@ -278,8 +301,9 @@ static void deny(struct guest *g, const char *why)
 	dismiss(g);
 }
 
-void attach_on_proc(struct attach *a, const struct helper_event *e)
+static void on_look(void *arg, const struct helper_event *e)
 {
+	struct attach *a = arg;
 	struct guest *g = guest_of(a, e->cookie);
 	struct policy_answer answer;
 
@@ -290,9 +314,12 @@ void attach_on_proc(struct attach *a, const struct helper_event *e)
 		dismiss(g);
 		return;
 	}
+	pthread_mutex_lock(&a->lock);
+	g->rules = a->lane->rules;
 	policy_judge(a->lane->policy,
 		     &(struct policy_subject){.pid = g->pid, .uid = g->uid, .exe = e->exe, .cgroup = e->cgroup},
 		     &answer);
+	pthread_mutex_unlock(&a->lock);
 	if (!answer.tap) {
 		deny(g, answer.why);
 		return;
@@ -301,10 +328,26 @@ void attach_on_proc(struct attach *a, const struct helper_event *e)
 	answered(g, AWAITS_LOOK);
 }
 
+/* What the helper has said so far. */
+static void hear(struct attach *a)
+{
+	if (!a->helper || helper_poll(a->helper, 256, on_look, a) != -EPIPE)
+		return;
+	ev_io_stop(a->loop, &a->helper_io);
+	a->failed = true; /* from now on nobody can be looked at */
+}
+
+static void on_helper_fd(struct ev_loop *loop, ev_io *w, int events)
+{
+	(void)loop;
+	(void)events;
+	hear(w->data);
+}
+
 /* @g asks for a mapping. Returns false if it has to wait; else it has left. */
 static bool ask(struct guest *g)
 {
-	if (g->attach->lane->off) {
+	if (g->attach->off) {
 		deny(g, "all taps are switched off");
 		return true;
 	}
@@ -336,9 +379,8 @@ static bool serve(struct guest *g)
 		return false;
 	if (passed != -1)
 		close(passed); /* nobody has reason to send one */
-	if (n == (ssize_t)sizeof(req) && passed == -1 && req.magic == ATTACH_MAGIC && req.abi == ATTACH_ABI) {
+	if (n == (ssize_t)sizeof(req) && passed == -1 && req.magic == ATTACH_MAGIC && req.abi == ATTACH_ABI)
 		return ask(g);
-	}
 	if (n != 0)
 		g->attach->garbage++;
 	dismiss(g);
@@ -348,12 +390,12 @@ static bool serve(struct guest *g)
 static void on_guest(struct ev_loop *loop, ev_io *w, int events)
 {
 	struct guest *g = w->data;
-	struct lane *l = g->attach->lane;
+	struct attach *a = g->attach;
 
 	(void)loop;
 	(void)events;
 	(void)serve(g);
-	(void)helper_flush(l->helper);
+	flush(a);
 }
 
 static unsigned guests_of(const struct attach *a, uid_t uid)
@@ -430,7 +472,7 @@ static void on_pause(struct ev_loop *loop, ev_timer *w, int events)
 static void let_in(struct attach *a, int fd, int pidfd, pid_t pid, uid_t uid)
 {
 	struct guest *g = place_for(a, uid);
-	struct ev_loop *loop = a->lane->loop;
+	struct ev_loop *loop = a->loop;
 
 	g->attach = a;
 	g->fd = fd;
@@ -439,6 +481,7 @@ static void let_in(struct attach *a, int fd, int pidfd, pid_t pid, uid_t uid)
 	g->uid = uid;
 	g->awaits = 0;
 	g->isolate = false;
+	g->rules = 0;
 	g->number = a->guests_ever++;
 	a->guests++;
 	ev_io_init(&g->io, on_guest, fd, EV_READ);
@@ -482,49 +525,7 @@ static void on_connect(struct ev_loop *loop, ev_io *w, int events)
 
 	(void)events;
 	accept_all(a, loop);
-	(void)helper_flush(a->lane->helper);
-}
-
-static void beat(struct attach *a)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	atomic_store(&a->page->beat_ns, (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec);
-}
-
-static void on_beat(struct ev_loop *loop, ev_timer *w, int events)
-{
-	(void)loop;
-	(void)events;
-	beat(w->data);
-}
-
-/* The page is made under another name and renamed: nobody sees it half done, and nobody's file or link is followed. */
-static int make_page(struct attach *a, const char *path)
-{
-	struct attach_page empty = {.magic = ATTACH_MAGIC, .abi = ATTACH_ABI};
-	char temp[256];
-	int fd, err = 0;
-
-	if ((size_t)snprintf(temp, sizeof(temp), "%s.new", path) >= sizeof(temp))
-		return -ENAMETOOLONG;
-	(void)unlink(temp);
-	fd = open(temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
-	if (fd == -1)
-		return -errno;
-	if (fchmod(fd, 0644) == -1 || ftruncate(fd, 4096) == -1 ||
-	    pwrite(fd, &empty, sizeof(empty), 0) != (ssize_t)sizeof(empty) || rename(temp, path) == -1)
-		err = -errno;
-	if (!err) {
-		a->page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-		if (a->page == MAP_FAILED)
-			err = -errno;
-	}
-	close(fd);
-	if (err)
-		(void)unlink(temp);
-	return err;
+	flush(a);
 }
 
 static int make_dir(const char *dir)
@@ -550,7 +551,8 @@ int attach_init(struct attach *a, const char *socket, char err[static ATTACH_ERR
 
 	memset(a, 0, sizeof(*a));
 	a->fd = -1;
-	a->page = MAP_FAILED;
+	a->come_end = &a->come;
+	realtime_lock_init(&a->lock);
 	if (!slash || (size_t)(slash - socket) >= sizeof(dir)) {
 		snprintf(err, ATTACH_ERR, "--socket %s: too long", socket);
 		return -ENAMETOOLONG;
@@ -570,48 +572,194 @@ int attach_init(struct attach *a, const char *socket, char err[static ATTACH_ERR
 			 strerror(-ret));
 		return ret;
 	}
-	ret = make_page(a, page);
+	ret = presence_init(&a->presence, page);
 	if (ret)
 		snprintf(err, ATTACH_ERR, "%s: %s", page, strerror(-ret));
 	return ret;
 }
 
-void attach_start(struct attach *a, struct lane *lane, uint64_t pool)
+/* --- the thread ------------------------------------------------------------------------------------ */
+
+/* What the lane has told. */
+static void on_wake(struct ev_loop *loop, ev_async *w, int events)
 {
+	struct attach *a = w->data;
+	uint64_t open[ATTACH_GUESTS_MAX];
+	unsigned n;
+	bool stop;
+
+	(void)events;
+	pthread_mutex_lock(&a->lock);
+	n = a->opened;
+	memcpy(open, a->open, n * sizeof(open[0]));
+	a->opened = 0;
+	stop = a->stop;
+	pthread_mutex_unlock(&a->lock);
+	for (unsigned i = 0; i < n; i++) {
+		struct guest *g = guest_of(a, open[i]);
+
+		if (g && g->awaits & AWAITS_NETNS)
+			answered(g, AWAITS_NETNS);
+	}
+	if (stop)
+		ev_break(loop, EVBREAK_ALL);
+}
+
+static void on_turn(struct ev_loop *loop, ev_prepare *w, int events)
+{
+	struct attach *a = w->data;
+
+	(void)loop;
+	(void)events;
+	realtime_spend(&a->rank);
+}
+
+static void *serve_all(void *arg)
+{
+	struct attach *a = arg;
+
+	realtime_begin(&a->rank);
+	ev_run(a->loop, 0);
+	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++)
+		if (a->guest[i].fd != -1)
+			dismiss(&a->guest[i]);
+	return NULL;
+}
+
+static void watch(struct attach *a)
+{
+	ev_io_init(&a->io, on_connect, a->fd, EV_READ);
+	ev_timer_init(&a->pause, on_pause, ATTACH_PAUSE_S, 0);
+	ev_async_init(&a->wake, on_wake);
+	ev_prepare_init(&a->turn, on_turn);
+	ev_io_init(&a->helper_io, on_helper_fd, helper_fd(a->helper), EV_READ);
+	a->io.data = a->pause.data = a->wake.data = a->turn.data = a->helper_io.data = a;
+	ev_io_start(a->loop, &a->io);
+	ev_async_start(a->loop, &a->wake);
+	ev_prepare_start(a->loop, &a->turn);
+	ev_io_start(a->loop, &a->helper_io);
+}
+
+/* --- the lane's side ------------------------------------------------------------------------------- */
+
+static void opened(struct attach *a, uint64_t cookie)
+{
+	pthread_mutex_lock(&a->lock);
+	if (a->opened < ATTACH_GUESTS_MAX) /* else it has waited long enough by now */
+		a->open[a->opened++] = cookie;
+	pthread_mutex_unlock(&a->lock);
+	if (a->running)
+		ev_async_send(a->loop, &a->wake);
+}
+
+void attach_on_netns(struct attach *a, const struct helper_event *e)
+{
+	if (e->last && e->cookie & ATTACH_COOKIE)
+		opened(a, e->cookie);
+}
+
+/* The lane goes on with those who have got a mapping. */
+static void welcome(struct attach *a, struct newcomer *n)
+{
+	pid_t pid = n->pid;
+	int err = family_new(a->lane, n);
+
+	if (err)
+		log_warn_errno("attach", -err, "process %d is not tapped", (int)pid);
+	else
+		lane_soon(a->lane);
+}
+
+static void settle(struct attach *a)
+{
+	struct attach_wish wish[ATTACH_GUESTS_MAX];
+	struct newcomer *n, *next;
+	unsigned wishes;
+
+	pthread_mutex_lock(&a->lock);
+	n = a->come;
+	a->come = NULL;
+	a->come_end = &a->come;
+	wishes = a->wishes;
+	memcpy(wish, a->wish, wishes * sizeof(wish[0]));
+	a->wishes = 0;
+	pthread_mutex_unlock(&a->lock);
+	for (; n; n = next) {
+		next = n->next;
+		welcome(a, n);
+	}
+	for (unsigned i = 0; i < wishes; i++)
+		if (helper_netns_pid(a->lane->helper, ATTACH_COOKIE | wish[i].number, wish[i].pid) != 0) {
+			a->hasty++;
+			opened(a, ATTACH_COOKIE | wish[i].number);
+		}
+	if (a->lane->helper)
+		(void)helper_flush(a->lane->helper);
+}
+
+static void on_news(struct ev_loop *loop, ev_async *w, int events)
+{
+	(void)loop;
+	(void)events;
+	settle(w->data);
+}
+
+int attach_start(struct attach *a, struct lane *lane, struct helper *helper, uint64_t pool)
+{
+	int ret;
+
 	a->lane = lane;
+	a->helper = helper;
 	a->chunks = (uint32_t)(pool / SHM_CHUNK);
+	a->off = lane->off;
+	a->loop = ev_loop_new(EVFLAG_AUTO);
 	a->guest = calloc(ATTACH_GUESTS_MAX, sizeof(*a->guest));
-	if (!a->guest)
-		abort(); /* at start, with nothing to lose */
+	if (!a->guest || !a->loop)
+		return -ENOMEM;
 	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++)
 		a->guest[i].fd = -1;
-	ev_io_init(&a->io, on_connect, a->fd, EV_READ);
-	a->io.data = a;
-	ev_io_start(lane->loop, &a->io);
-	ev_timer_init(&a->pause, on_pause, ATTACH_PAUSE_S, 0);
-	a->pause.data = a;
-	ev_timer_init(&a->beat, on_beat, 0, (double)ATTACH_BEAT_NS / 1e9);
-	a->beat.data = a;
-	ev_timer_start(lane->loop, &a->beat);
-	beat(a);
+	ev_async_init(&a->news, on_news);
+	a->news.data = a;
+	ev_async_start(lane->loop, &a->news);
+	watch(a);
+	ret = pthread_create(&a->thread, NULL, serve_all, a);
+	if (ret)
+		return -ret;
+	a->running = true;
+	presence_start(&a->presence, lane->loop);
+	return 0;
+}
+
+void attach_lock(struct attach *a)
+{
+	pthread_mutex_lock(&a->lock);
+}
+
+void attach_unlock(struct attach *a)
+{
+	pthread_mutex_unlock(&a->lock);
 }
 
 void attach_switch(struct attach *a, bool off)
 {
-	atomic_store(&a->page->off, off);
+	a->off = off;
+	presence_switch(&a->presence, off);
 }
 
 void attach_stop(struct attach *a)
 {
-	if (a->page != MAP_FAILED)
-		atomic_store(&a->page->beat_ns, 0);
-	if (a->lane) {
-		ev_io_stop(a->lane->loop, &a->io);
-		ev_timer_stop(a->lane->loop, &a->beat);
-		ev_timer_stop(a->lane->loop, &a->pause);
-		for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++)
-			if (a->guest[i].fd != -1)
-				dismiss(&a->guest[i]);
+	presence_stop(&a->presence);
+	if (a->running) {
+		pthread_mutex_lock(&a->lock);
+		a->stop = true;
+		pthread_mutex_unlock(&a->lock);
+		ev_async_send(a->loop, &a->wake);
+		pthread_join(a->thread, NULL);
+		a->running = false;
+		settle(a); /* who came last */
+		ev_async_stop(a->lane->loop, &a->news);
+		ev_loop_destroy(a->loop);
+		a->loop = NULL;
 	}
 	if (a->fd >= 0)
 		close(a->fd);

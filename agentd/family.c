@@ -82,9 +82,9 @@ static void know(struct member *m, const struct helper_event *e)
 	permit_judge(m, e);
 }
 
-/* Make process @p a member: *@ret, NULL if it is one that is not watched. Returns 0, -ENOMEM, or -errno of
- * pidfd_open(2): then it may well be alive. */
-static int add_member(struct family *f, const struct helper_pid *p, int32_t ns_pid, struct member **ret)
+/* Make process @p a member: *@ret, NULL if it is one that is not watched. @pidfd, taken if there is a member, is of it;
+ * -1: it is opened by its number. Returns 0, -ENOMEM, or -errno of pidfd_open(2): then it may well be alive. */
+static int add_member(struct family *f, const struct helper_pid *p, int32_t ns_pid, int pidfd, struct member **ret)
 {
 	struct member *m;
 	int err = 0;
@@ -112,7 +112,7 @@ static int add_member(struct family *f, const struct helper_pid *p, int32_t ns_p
 	m->family = f;
 	m->p = *p;
 	m->ns_pid = ns_pid;
-	m->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
+	m->pidfd = pidfd != -1 ? pidfd : (int)syscall(SYS_pidfd_open, p->pid, 0);
 	if (m->pidfd == -1 && errno != ESRCH) { /* no descriptor was free: that says nothing of the process */
 		err = -errno;
 		free(m);
@@ -139,26 +139,13 @@ struct member *family_member(struct family *f, const struct helper_pid *p, int32
 {
 	struct member *m;
 
-	if (add_member(f, p, ns_pid, &m) != 0)
+	if (add_member(f, p, ns_pid, -1, &m) != 0)
 		f->scanned = false; /* look for it again */
 	return m;
 }
 
-int family_may(const struct lane *l, pid_t pid, uid_t uid)
-{
-	unsigned of_pid = 0, of_uid = 0;
-
-	for (const struct family *f = l->families; f; f = f->next) {
-		of_uid += f->uid == uid;
-		for (unsigned i = 0; i < f->member_n; i++)
-			of_pid += f->member[i]->p.pid == pid; /* also those that it has left, until they are gone */
-	}
-	if (of_pid >= FAMILIES_PID_MAX)
-		return -EUSERS;
-	return uid && of_uid >= FAMILIES_UID_MAX ? -EDQUOT : 0;
-}
-
-void family_moved(struct family *f, pid_t pid)
+/* Process @pid writes into @f from now on: it has left all others, by exec or of its own will. */
+static void moved(struct family *f, pid_t pid)
 {
 	for (struct family *o = f->lane->families; o; o = o->next)
 		for (unsigned i = 0; i < o->member_n && o != f; i++)
@@ -183,36 +170,44 @@ static int add(struct lane *l, struct family *f)
 	return 0;
 }
 
-int family_new(struct lane *l, uint32_t chunks, pid_t pid, struct family **ret)
+int family_new(struct lane *l, struct newcomer *n)
 {
-	struct family *f;
-	struct helper_pid p = {.pid = pid};
-	struct member *m;
-	int err;
+	struct family *f = calloc(1, sizeof(*f));
+	struct helper_pid p = {.pid = n->pid};
+	struct member *m = NULL;
+	int err = -ENOMEM;
 
-	if (l->families_n >= FAMILIES_MAX)
-		return -ENOSPC;
-	f = calloc(1, sizeof(*f));
-	if (!f)
-		return -ENOMEM;
-	f->id = ++l->family_id;
-	err = shm_create(&f->r, chunks, f->id, l->instance);
-	if (!err)
+	if (f) {
+		f->r = n->r;
+		f->id = n->id;
+		f->pid = n->pid;
+		f->uid = n->uid;
+		f->netns = n->netns;
+		f->judged_rules = n->rules;
 		err = add(l, f);
+	}
 	if (err) {
-		shm_reader_fini(&f->r);
+		atomic_store(&n->r.v.h->off, SHM_OFF_FOR_GOOD); /* nobody will read it */
+		quota_give(&l->quota, n->pid, n->uid);
+		shm_reader_fini(&n->r);
+		if (n->pidfd != -1)
+			close(n->pidfd);
 		free(f);
+		free(n);
 		return err;
 	}
-	f->judged_rules = l->rules;
-	err = add_member(f, &p, pid, &m);
-	if (err) {
-		family_drop(f);
-		return err;
+	if (add_member(f, &p, n->pid, n->pidfd, &m) != 0 || !m) {
+		f->scanned = false; /* look for it again */
+		if (n->pidfd != -1)
+			close(n->pidfd);
 	}
-	if (m)
+	if (m) {
 		m->attached = true;
-	*ret = f;
+		m->judged_rules = n->rules;
+	}
+	moved(f, n->pid);
+	permit_switch(f);
+	free(n);
 	return 0;
 }
 
@@ -227,22 +222,27 @@ int family_adopt(struct lane *l, int fd, const struct helper_id *file, const str
 			close(fd);
 			return 0;
 		}
-	f = l->families_n < FAMILIES_MAX ? calloc(1, sizeof(*f)) : NULL;
-	if (!f) {
-		close(fd);
-		return -ENOSPC;
-	}
-	err = shm_adopt(&f->r, fd, l->instance);
+	f = calloc(1, sizeof(*f));
+	err = f ? quota_adopt(&l->quota, e->p.pid, e->uid) : -ENOMEM;
 	if (err) {
 		close(fd);
 		free(f);
 		return err;
 	}
+	err = shm_adopt(&f->r, fd, l->instance);
+	if (err) {
+		quota_give(&l->quota, e->p.pid, e->uid);
+		close(fd);
+		free(f);
+		return err;
+	}
 	f->id = ++l->family_id;
+	f->pid = e->p.pid;
 	f->uid = e->uid;
 	f->adopted = f->leaks = true;
 	err = add(l, f);
 	if (err) {
+		quota_give(&l->quota, f->pid, f->uid);
 		shm_reader_fini(&f->r);
 		free(f);
 		return err;
@@ -461,12 +461,8 @@ static void end(struct family *f)
 	free(f->member);
 	free(f->taps);
 	shm_reader_fini(&f->r);
+	quota_give(&l->quota, f->pid, f->uid);
 	free(f);
-}
-
-void family_drop(struct family *f)
-{
-	end(f);
 }
 
 #define UIDS_MAX 16u /* processes that are asked about at once */

@@ -15,10 +15,7 @@
 #include "lane.h"
 
 #define FAMILY_MEMBERS_MAX 1024u /* processes of a family that are watched; more share what these are told */
-#define FAMILIES_MAX 32768u
-#define FAMILIES_PID_MAX 16u		     /* of one process: each exec makes a new one */
-#define FAMILIES_UID_MAX (FAMILIES_MAX / 4u) /* of one user but root */
-#define FAMILIES_DEAD_MAX 64u		     /* mappings of dead processes that wait for a sink without credit */
+#define FAMILIES_DEAD_MAX 64u	 /* mappings of dead processes that wait for a sink without credit */
 
 struct tap;
 
@@ -40,11 +37,24 @@ struct member {
 	char why[128]; /* printable; policy_answer.why */
 };
 
+/* A process that was given a mapping (attach.c), on its way to the lane. */
+struct newcomer {
+	struct newcomer *next;
+	struct shm_reader r;
+	uint64_t id; /* the mapping's */
+	pid_t pid;
+	uid_t uid;
+	int pidfd;
+	uint64_t netns; /* 0: not known */
+	uint64_t rules; /* lane.rules by which it was judged, and allowed */
+};
+
 struct family {
 	struct family *next;
 	struct lane *lane;
 	struct shm_reader r;
 	uint64_t id;
+	pid_t pid; /* who attached */
 	uid_t uid; /* of who attached */
 	struct helper_id file;
 	uint64_t sweep; /* complete sweeps so far: all that was published before one began was read before it ended */
@@ -94,22 +104,12 @@ struct family {
 	uint64_t before;	       /* bytes that a predecessor had decided */
 };
 
-/* Make the family of process @pid, whose mapping has @chunks: *@ret, whose r.fd is the memfd to hand to the process; it
- * stays the family's. Returns 0 or -errno; -ENOSPC: FAMILIES_MAX. */
-int family_new(struct lane *l, uint32_t chunks, pid_t pid, struct family **ret);
-
-/* May user @uid's process @pid have one more family? Returns 0, -EUSERS: FAMILIES_PID_MAX, or -EDQUOT:
- * FAMILIES_UID_MAX. */
-int family_may(const struct lane *l, pid_t pid, uid_t uid);
-
-/* Process @pid writes into @f from now on: it has left all others, by exec or of its own will. */
-void family_moved(struct family *f, pid_t pid);
+/* The family of @n, which has got its mapping. Takes @n, which was malloc()ed, and all in it; gives its place in
+ * lane.quota back when the family ends. Returns 0, -ENOMEM, or -errno of fstat(2): then the mapping is off for good. */
+int family_new(struct lane *l, struct newcomer *n);
 
 /* Take over a predecessor's mapping from @fd (taken in any case). Returns 0 or -errno. */
 int family_adopt(struct lane *l, int fd, const struct helper_id *file, const struct helper_event *e);
-
-/* The mapping is no use: the process could not be told of it. */
-void family_drop(struct family *f);
 
 /* Watch process @p, which maps the family's file. Returns it, or NULL. */
 struct member *family_member(struct family *f, const struct helper_pid *p, int32_t ns_pid);

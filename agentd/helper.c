@@ -56,7 +56,7 @@ static void __attribute__((noreturn)) run(int sock, int diag, int destroy, const
 	helper_serve(sock, diag, destroy, keep_user, netns);
 }
 
-int helper_start(struct helper *h, const char *keep_user, bool netns)
+static int start(struct helper *h, const char *keep_user, bool netns, bool ends)
 {
 	int sv[2] = {-1, -1}, diag = -1, destroy = -1, err = -ENOMEM;
 
@@ -68,7 +68,9 @@ int helper_start(struct helper *h, const char *keep_user, bool netns)
 	err = diag = sockdiag_open();
 	if (diag < 0)
 		goto out;
-	destroy = sockdiag_destroy_open(HELPER_EVENT_BUFFER); /* before the fork: from now on no end is missed */
+	if (ends)
+		destroy =
+			sockdiag_destroy_open(HELPER_EVENT_BUFFER); /* before the fork: from now on no end is missed */
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv) == -1 ||
 	    (h->pid = fork()) == -1) {
 		err = -errno;
@@ -92,6 +94,16 @@ out:
 	if (err != 0)
 		helper_stop(h);
 	return err;
+}
+
+int helper_start(struct helper *h, const char *keep_user, bool netns)
+{
+	return start(h, keep_user, netns, true);
+}
+
+int helper_start_brief(struct helper *h, const char *keep_user)
+{
+	return start(h, keep_user, false, false);
 }
 
 void helper_stop(struct helper *h)

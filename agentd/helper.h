@@ -10,7 +10,7 @@
  * other network namespaces, also CAP_SYS_ADMIN, CAP_NET_RAW and CAP_NET_ADMIN. It ends when its socket
  * closes.
  *
- * struct helper belongs to one thread. Several lanes: one helper each. Requests are collected and
+ * struct helper belongs to one thread. Several threads: one helper each. Requests are collected and
  * leave with helper_flush() (or when enough of them wait); call it at the end of a sweep. Answers
  * come in any order, but what concerns one tuple comes in the order in which it was seen: LIVE before
  * the DESTROYED of that same socket.
@@ -106,10 +106,10 @@ struct helper_event {
 
 /* What helper_whose() or helper_look() found out about the process .p (.exe, .uid, .netns, .own_netns, .ns_pid,
  * .seccomp as in PROC). */
-#define HELPER_WHOSE_TAP (1u << 0)	  /* libtlstap is mapped */
-#define HELPER_WHOSE_ATTACHED (1u << 1)	  /* so is a mapping of ours */
-#define HELPER_WHOSE_TLS (1u << 2)	  /* a TLS library that can be tapped is mapped (libssl, libgnutls, libssl3 ...) */
-#define HELPER_WHOSE_32BIT (1u << 3)	  /* a 32-bit program */
+#define HELPER_WHOSE_TAP (1u << 0)	/* libtlstap is mapped */
+#define HELPER_WHOSE_ATTACHED (1u << 1) /* so is a mapping of ours */
+#define HELPER_WHOSE_TLS (1u << 2)   /* a TLS library that can be tapped is mapped (libssl, libgnutls, libssl3 ...) */
+#define HELPER_WHOSE_32BIT (1u << 3) /* a 32-bit program */
 #define HELPER_WHOSE_UNREADABLE (1u << 4) /* its /proc entries may not be read: no rights */
 
 struct helper_req;
@@ -133,6 +133,9 @@ struct helper {
  * @netns      it must be able to open other network namespaces: keeps three capabilities more
  * Descriptors above 2 are closed in the child. Returns 0 or -errno. */
 int helper_start(struct helper *h, const char *keep_user, bool netns);
+
+/* The same, for helper_brief() alone: sees no sockets, and their ends neither. */
+int helper_start_brief(struct helper *h, const char *keep_user);
 
 /* Close the socket, wait for the process. Outstanding requests get no answer. May be called twice. */
 void helper_stop(struct helper *h);

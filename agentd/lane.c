@@ -99,9 +99,7 @@ static void on_helper_event(void *arg, const struct helper_event *e)
 		}
 		break;
 	case HELPER_PROC:
-		if (e->cookie & ATTACH_COOKIE)
-			attach_on_proc(l->attach, e);
-		else if (e->cookie & STATUS_COOKIE)
+		if (e->cookie & STATUS_COOKIE)
 			status_on_proc(l->status, e);
 		else
 			family_on_proc(l, e);
@@ -125,24 +123,20 @@ static void on_helper_event(void *arg, const struct helper_event *e)
 	}
 }
 
-void lane_hear(struct lane *l)
+static void on_helper(struct ev_loop *loop, ev_io *w, int events)
 {
+	struct lane *l = w->data;
+
+	(void)events;
 	lane_clock(l);
 	if (helper_poll(l->helper, 256, on_helper_event, l) == -EPIPE) {
 		log_error("helper", "the helper process has died: agentd ends, start it again");
-		ev_io_stop(l->loop, &l->helper_io);
+		ev_io_stop(loop, w);
 		l->failed = true;
-		ev_break(l->loop, EVBREAK_ALL);
+		ev_break(loop, EVBREAK_ALL);
 		return;
 	}
 	(void)helper_flush(l->helper);
-}
-
-static void on_helper(struct ev_loop *loop, ev_io *w, int events)
-{
-	(void)loop;
-	(void)events;
-	lane_hear(w->data);
 }
 
 /* After lost destroy events: does the kernel still have our connections? */
@@ -242,6 +236,7 @@ static uint64_t instance_of(const char *path)
 int lane_init(struct lane *l, struct ev_loop *loop, const struct conf *conf, struct sink *sink, struct helper *helper)
 {
 	memset(l, 0, sizeof(*l));
+	quota_init(&l->quota);
 	l->loop = loop;
 	l->conf = conf;
 	l->instance = instance_of(conf->socket);

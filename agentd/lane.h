@@ -15,6 +15,7 @@
 #include "common/flow.h"
 #include "conf.h"
 #include "helper.h"
+#include "quota.h"
 #include "sink.h"
 
 #define LANE_HELD_MAX (64u << 20)	    /* agentd's own memory for records that wait */
@@ -53,7 +54,8 @@ struct lane {
 
 	struct family *families; /* list */
 	unsigned families_n;
-	uint64_t family_id; /* last one given out */
+	struct quota quota;	    /* of the mappings of these, and of those that are being handed out */
+	_Atomic uint64_t family_id; /* last one given out */
 
 	struct conn **shown;	       /* hash of connections, by the tuple that the IDS sees */
 	struct conn **conns;	       /* hash of connections, by client random and addresses */
@@ -95,9 +97,6 @@ void lane_wake(struct lane *l);
 
 /* Likewise, but not before a millisecond has passed: many attach at once, and a sweep looks at all of them. */
 void lane_soon(struct lane *l);
-
-/* Take what the helper has answered so far. */
-void lane_hear(struct lane *l);
 
 /* Room for @frames of @bytes in all in the batch, emptied into the sink if need be. false: no credit. */
 bool lane_room(struct lane *l, size_t bytes, size_t frames);

@@ -40,6 +40,7 @@ struct agent {
 	char **argv;
 	struct ev_loop *loop;
 	struct helper helper;
+	struct helper doorman; /* looks at who attaches */
 	struct sink *sink;
 	struct own *own;
 	struct sessions *sessions; /* NULL without a tap */
@@ -119,6 +120,20 @@ static void on_term(struct ev_loop *loop, ev_signal *w, int events)
 	stop(w->data);
 }
 
+/* All processes are judged anew. */
+static int reload_rules(struct agent *a, const struct conf *fresh, char err[static POLICY_ERR])
+{
+	int ret;
+
+	if (a->conf.interface)
+		attach_lock(&a->attach);
+	ret = policy_load(&a->policy, fresh->rules, err);
+	a->lane.rules += !ret;
+	if (a->conf.interface)
+		attach_unlock(&a->attach);
+	return ret;
+}
+
 /* What can change without a restart: how new connections are shown, and which processes are tapped. */
 static void on_hup(struct ev_loop *loop, ev_signal *w, int events)
 {
@@ -128,12 +143,11 @@ static void on_hup(struct ev_loop *loop, ev_signal *w, int events)
 
 	(void)loop;
 	(void)events;
-	if (conf_load(&fresh, a->argc, a->argv, err) || policy_load(&a->policy, fresh.rules, err)) {
+	if (conf_load(&fresh, a->argc, a->argv, err) || reload_rules(a, &fresh, err)) {
 		log_error("main", "not reloaded, all stays as it was: %s", err);
 		conf_free(&fresh);
 		return;
 	}
-	a->lane.rules++; /* all processes are judged anew */
 	a->conf.port_shift = fresh.port_shift;
 	memcpy(a->conf.port, fresh.port, sizeof(fresh.port));
 	a->conf.ports = fresh.ports;
@@ -179,7 +193,11 @@ static void on_watch(struct ev_loop *loop, ev_timer *w, int events)
 	}
 	if (a->stopping && !a->draining && (settled(a) || ev_now(loop) >= a->stop_at))
 		drain(a);
-	if (a->sink->failed || (a->draining && (a->sink->drained || ev_now(loop) >= a->stop_at)))
+	if (a->attach.failed && !a->lane.failed) {
+		log_error("helper", "a helper process has died: agentd ends, start it again");
+		a->lane.failed = true;
+	}
+	if (a->sink->failed || a->lane.failed || (a->draining && (a->sink->drained || ev_now(loop) >= a->stop_at)))
 		ev_break(loop, EVBREAK_ALL);
 }
 
@@ -302,6 +320,11 @@ static int open_tap(struct agent *a, char err[static WIRE_ERR])
 		return -ENODEV;
 	}
 	ret = helper_start(&a->helper, user_of(c), c->netns.n > 0);
+	if (!ret) {
+		hurry(); /* it inherits that */
+		ret = helper_start_brief(&a->doorman, user_of(c));
+		no_hurry(a->nice);
+	}
 	if (ret) {
 		snprintf(err, WIRE_ERR, "the helper process cannot start: %s", strerror(-ret));
 		return ret;
@@ -356,15 +379,16 @@ static int start(struct agent *a)
 		l->attach = &a->attach;
 		l->policy = &a->policy;
 		l->rules = 1;
+		/* the mappings of a predecessor before new processes come */
+		(void)helper_adopt(&a->helper, 0);
+		(void)helper_flush(&a->helper);
+		offswitch_start(&a->offswitch, a->conf.disable_file, l, &a->attach);
 		ret = wire_start(&a->wire, l);
+		if (!ret)
+			ret = attach_start(&a->attach, l, &a->doorman, a->conf.pool_size);
 		no_hurry(a->nice);
 		if (ret)
 			return ret;
-		/* the mappings of a predecessor before new processes come */
-		offswitch_start(&a->offswitch, a->conf.disable_file, l, &a->attach);
-		(void)helper_adopt(&a->helper, 0);
-		(void)helper_flush(&a->helper);
-		attach_start(&a->attach, l, a->conf.pool_size);
 	}
 	if (a->capture) {
 		l->capture = a->capture;
@@ -380,13 +404,13 @@ static int run(struct agent *a)
 	char err[WIRE_ERR > ATTACH_ERR ? WIRE_ERR : ATTACH_ERR] = "";
 	int ret;
 
+	a->nice = getpriority(PRIO_PROCESS, 0);
 	be_prompt();
 	many_descriptors();
 	if (open_all(a, err)) {
 		log_error("main", "%s", err);
 		return 1;
 	}
-	a->nice = getpriority(PRIO_PROCESS, 0);
 	if (a->conf.interface)
 		hurry();
 	ret = priv_drop(user_of(&a->conf), NULL, 0);
@@ -420,6 +444,7 @@ static int run(struct agent *a)
 		wire_close(&a->wire);
 		sessions_free(&a->sessions);
 		helper_stop(&a->helper);
+		helper_stop(&a->doorman);
 	}
 	own_close(&a->own);
 	policy_free(&a->policy);

@@ -39,14 +39,16 @@ static void refuse_all_of(const struct member *m)
 void permit_judge(struct member *m, const struct helper_event *e)
 {
 	struct family *f = m->family;
-	struct policy_answer a = {.tap = false, .why = "it was gone before it was looked at"};
-	bool was = m->denied;
+	struct policy_answer a = {.tap = false};
+	bool was = m->denied, judged = m->judged_rules || m->attached;
 
 	if (!f->lane->policy)
 		return;
-	if (e->result == HELPER_R_OK)
+	m->asked_rules = m->judged_rules = f->lane->rules;
+	if (e->result == HELPER_R_OK && e->exe && *e->exe)
 		policy_judge_event(f->lane->policy, e, &a);
-	m->judged_rules = f->lane->rules;
+	else if (judged)
+		return; /* it has died, and a zombie has no program: it is what it was */
 	m->denied = !a.tap;
 	if (a.isolate)
 		atomic_store(&f->r.v.h->isolate, 1);
@@ -55,15 +57,67 @@ void permit_judge(struct member *m, const struct helper_event *e)
 	permit_switch(f);
 }
 
-int permit_allows(struct family *f, int32_t pid)
+/* Who calls himself @pid: the living one, if a dead one did, too. */
+static struct member *find(const struct family *f, int32_t pid)
 {
-	if (!f->lane->policy || !policy_tells_children(f->lane->policy))
+	struct member *dead = NULL;
+
+	for (unsigned i = 0; i < f->member_n; i++) {
+		if (f->member[i]->ns_pid != pid)
+			continue;
+		if (f->member[i]->pidfd != -1)
+			return f->member[i];
+		dead = f->member[i];
+	}
+	return dead;
+}
+
+/* All of the family run the same program, and no rule asks for more. */
+static int program_allowed(const struct family *f)
+{
+	bool judged = !f->adopted; /* else by the one who gave it its mapping */
+	bool denied = false;
+
+	for (unsigned i = 0; i < f->member_n; i++) {
+		if (!f->member[i]->judged_rules)
+			continue;
+		if (!f->member[i]->denied)
+			return 1;
+		judged = denied = true;
+	}
+	return judged ? !denied : -EAGAIN;
+}
+
+/* Have it looked at what @m is now. Returns 0 or -EAGAIN. */
+static int look_again(struct member *m)
+{
+	struct family *f = m->family;
+
+	if (m->pidfd == -1 || !m->judged_rules || !m->asked_rules)
+		return 0; /* it is what it was; or it is being looked at */
+	if (helper_proc(f->lane->helper, family_cookie(f, 0, 0xfffff), &m->p) != 0)
+		return -EAGAIN;
+	m->asked_rules = 0;
+	f->uids_asked++;
+	return 0;
+}
+
+int permit_allows(struct family *f, int32_t pid, bool *looked)
+{
+	struct member *m;
+
+	if (!f->lane->policy)
 		return 1;
-	for (unsigned i = 0; i < f->member_n; i++)
-		if (f->member[i]->ns_pid == pid)
-			return f->member[i]->judged_rules ? !f->member[i]->denied : -EAGAIN;
-	f->scanned = false; /* look for it */
-	return -EAGAIN;
+	if (!policy_tells_children(f->lane->policy))
+		return program_allowed(f);
+	m = find(f, pid);
+	if (!m) {
+		f->scanned = false; /* look for it */
+		return -EAGAIN;
+	}
+	if (looked && !*looked && !(*looked = look_again(m) == 0))
+		return -EAGAIN;
+	return m->judged_rules && m->asked_rules ? !m->denied : -EAGAIN;
 }
 
 /* Have all processes looked at again. What the helper is too busy for is asked after the next sweep. */

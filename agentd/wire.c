@@ -5,11 +5,11 @@
 #include <errno.h>
 #include <net/if.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -19,6 +19,7 @@
 #include "common/own.h"
 #include "family.h"
 #include "lane.h"
+#include "realtime.h"
 
 #define TABLE_FILE "hellos"
 #define LOOPBACK 1u
@@ -226,59 +227,20 @@ void wire_read(struct wire *w)
 
 /* --- the reader ------------------------------------------------------------------------------------ */
 
-/* A handshake is over in a millisecond, and on a busy machine an ordinary thread waits longer for its turn. So the
- * reader is a real-time one, for some 10 us per handshake, as long as it uses little: who floods us with hellos gets an
- * ordinary thread for a while. */
-#define BUDGET_WINDOW_NS 100000000ull
-#define BUDGET_NS 25000000ull	      /* of a window */
-#define BUDGET_PAUSE_NS 1000000000ull /* as an ordinary thread */
-
-struct budget {
-	bool real_time;
-	uint64_t window_ns, cpu_ns; /* when it began, and what had been used then */
-	uint64_t pause_ns;	    /* until then; 0: none */
-};
-
-static void be_real_time(struct budget *b, bool yes)
-{
-	struct sched_param p = {.sched_priority = yes ? 1 : 0};
-
-	if (b->real_time != yes && pthread_setschedparam(pthread_self(), yes ? SCHED_FIFO : SCHED_OTHER, &p) == 0)
-		b->real_time = yes;
-}
-
-static void spend(struct budget *b)
-{
-	uint64_t now = clock_of(CLOCK_MONOTONIC), used;
-
-	if (b->pause_ns > now || now - b->window_ns < BUDGET_WINDOW_NS / 10)
-		return;
-	used = clock_of(CLOCK_THREAD_CPUTIME_ID);
-	if (used - b->cpu_ns > BUDGET_NS) {
-		be_real_time(b, false);
-		b->pause_ns = now + BUDGET_PAUSE_NS;
-	} else {
-		be_real_time(b, true);
-	}
-	if (now - b->window_ns >= BUDGET_WINDOW_NS || b->pause_ns > now) {
-		b->window_ns = now;
-		b->cpu_ns = used;
-	}
-}
-
 /* Everything that waits, as soon as it is there. */
 static void *reader(void *arg)
 {
 	struct wire *w = arg;
 	struct pollfd p[1 + WIRE_NETNS_MAX];
-	struct budget budget = {.real_time = sched_getscheduler(0) == SCHED_FIFO};
+	struct realtime rank;
 	uint64_t waked;
 	bool stop;
 
+	realtime_begin(&rank);
 	for (;;) {
 		nfds_t n = 0;
 
-		spend(&budget);
+		realtime_spend(&rank);
 		pass(w);
 		pthread_mutex_lock(&w->lock);
 		p[n++] = (struct pollfd){.fd = w->wake, .events = POLLIN};
@@ -300,6 +262,32 @@ static void wake_reader(struct wire *w)
 
 /* --- namespaces ------------------------------------------------------------------------------------ */
 
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71 /* Linux 5.14 */
+#endif
+
+/* The kernel's name of the network namespace where the socket @fd, or the other end of it, was made; 0: it does not
+ * say. */
+static uint64_t netns_cookie(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+
+	return getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 ? cookie : 0;
+}
+
+uint64_t wire_netns_of(struct wire *w, int fd)
+{
+	uint64_t cookie = netns_cookie(fd), netns = 0;
+
+	pthread_mutex_lock(&w->lock);
+	for (unsigned i = 0; cookie && i < w->ns_n && !netns; i++)
+		if (w->ns[i]->cookie == cookie)
+			netns = w->ns[i]->sock.netns;
+	pthread_mutex_unlock(&w->lock);
+	return netns;
+}
+
 static struct wire_ns *add_ns(struct wire *w, uint64_t netns, int fd)
 {
 	struct wire_ns *ns = w->ns_n < WIRE_NETNS_MAX ? calloc(1, sizeof(*ns)) : NULL;
@@ -308,6 +296,7 @@ static struct wire_ns *add_ns(struct wire *w, uint64_t netns, int fd)
 		return NULL;
 	ns->wire = w;
 	ns->sock.fd = fd;
+	ns->cookie = netns_cookie(fd);
 	ns->sock.netns = netns;
 	ns->diag = ns->pidfd = -1;
 	ns->since_ns = clock_of(CLOCK_MONOTONIC);
@@ -557,18 +546,6 @@ static int open_own(struct wire *w, char err[static WIRE_ERR])
 	return 0;
 }
 
-/* The lane may lose its processor with the lock in hand: then it inherits the reader's rank. */
-static void init_lock(pthread_mutex_t *lock)
-{
-	pthread_mutexattr_t a;
-
-	pthread_mutexattr_init(&a);
-	(void)pthread_mutexattr_setprotocol(&a, PTHREAD_PRIO_INHERIT);
-	if (pthread_mutex_init(lock, &a) != 0)
-		pthread_mutex_init(lock, NULL);
-	pthread_mutexattr_destroy(&a);
-}
-
 int wire_open(struct wire *w, const char *socket, struct sessions *sessions, const struct own *own,
 	      char err[static WIRE_ERR])
 {
@@ -577,7 +554,7 @@ int wire_open(struct wire *w, const char *socket, struct sessions *sessions, con
 	int ret;
 
 	memset(w, 0, sizeof(*w));
-	init_lock(&w->lock);
+	realtime_lock_init(&w->lock);
 	pthread_cond_init(&w->drained, NULL);
 	w->sessions = sessions;
 	w->own = own;

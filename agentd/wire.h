@@ -39,6 +39,7 @@ struct lane;
 struct wire_ns {
 	struct wire *wire;
 	struct hello_sock sock;
+	uint64_t cookie;   /* the kernel's name of it; 0: not known */
 	int diag;	   /* sockdiag_open() there */
 	bool asked_for;	   /* --netns NAME or PID: stays as long as that is there */
 	int pidfd;	   /* of that PID; -1: none */
@@ -106,6 +107,9 @@ void wire_read(struct wire *w);
 
 /* An answer to HELPER_NETNS came: takes its descriptor. */
 void wire_on_netns(struct wire *w, const struct helper_event *e);
+
+/* The namespace of the process at the other end of the socket @fd, if handshakes are seen there; else 0. Any thread. */
+uint64_t wire_netns_of(struct wire *w, int fd);
 
 /* The kernel has destroyed this socket. */
 void wire_ended(struct wire *w, const struct endpoint *e);

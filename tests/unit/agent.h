@@ -272,6 +272,22 @@ static void agent_start(void)
 	lane.wire = &wire;
 }
 
+/* Process @pid got a mapping of @chunks chunks. */
+static __attribute__((unused)) struct family *new_family(uint32_t chunks, pid_t pid)
+{
+	struct newcomer *n = calloc(1, sizeof(*n));
+
+	assert_non_null(n);
+	n->pid = pid;
+	n->pidfd = -1;
+	n->id = ++lane.family_id;
+	n->rules = lane.rules;
+	assert_int_equal(quota_take(&lane.quota, pid, 0), 0);
+	assert_int_equal(shm_create(&n->r, chunks, n->id, lane.instance), 0);
+	assert_int_equal(family_new(&lane, n), 0);
+	return lane.families;
+}
+
 /* Dies as by SIGKILL: what it knew is gone, the mappings' files stay with whom has them. */
 static void agent_kill(void)
 {

@@ -2,6 +2,7 @@
 /* test_attach.c - attach.c: places for those who have not asked yet, mappings per process and per user. */
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "agent.h"
@@ -55,8 +56,14 @@ static void begin(void)
 	agent_start();
 	memset(&at, 0, sizeof(at));
 	at.fd = -1;
-	at.page = MAP_FAILED;
 	at.lane = &lane;
+	at.loop = loop; /* here the lane's too: no thread */
+	at.helper = &fake_helper;
+	at.come_end = &at.come;
+	realtime_lock_init(&at.lock);
+	ev_async_init(&at.news, on_news);
+	at.news.data = at.wake.data = &at;
+	ev_async_start(loop, &at.news);
 	at.chunks = SHM_CHUNKS_MIN;
 	at.guest = calloc(ATTACH_GUESTS_MAX, sizeof(*at.guest));
 	assert_non_null(at.guest);
@@ -76,6 +83,8 @@ static void finish(void)
 	free(at.guest);
 	while (ends)
 		close(end[--ends]);
+	settle(&at);
+	ev_async_stop(loop, &at.news);
 	agent_kill();
 }
 
@@ -90,6 +99,9 @@ static int come(pid_t pid, uid_t uid, bool asks)
 		assert_int_equal(send(s[0], &req, sizeof(req), 0), sizeof(req));
 	let_in(&at, s[1], (int)syscall(SYS_pidfd_open, pid, 0), pid, uid);
 	end[ends++] = s[0];
+	settle(&at);
+	on_wake(loop, &at.wake, 0);
+	settle(&at);
 	return s[0];
 }
 
@@ -150,8 +162,6 @@ static void test_guest_that_has_asked_is_served(void **state)
 static void test_mappings_of_one_process_and_user(void **state)
 {
 	pid_t child = fork(), other = child ? fork() : 0;
-	struct family crowd = {.uid = 1000}, *old = NULL;
-	struct family *many;
 	unsigned got = 0;
 
 	(void)state;
@@ -168,19 +178,6 @@ static void test_mappings_of_one_process_and_user(void **state)
 		if (f->member[0]->p.pid == child)
 			got -= f->member[0]->pidfd == -1;
 	assert_int_equal(got, 1);
-	many = calloc(FAMILIES_UID_MAX, sizeof(*many));
-	assert_non_null(many);
-	for (unsigned i = 0; i < FAMILIES_UID_MAX; i++) {
-		many[i] = crowd;
-		many[i].next = i ? &many[i - 1] : lane.families;
-	}
-	old = lane.families;
-	lane.families = &many[FAMILIES_UID_MAX - 1];
-	assert_int_equal(family_may(&lane, other, 1000), -EDQUOT);
-	assert_int_equal(family_may(&lane, other, 1001), 0);
-	assert_int_equal(family_may(&lane, child, 0), -EUSERS);
-	lane.families = old;
-	free(many);
 	finish();
 	kill(child, SIGKILL);
 	kill(other, SIGKILL);
@@ -235,6 +232,8 @@ static void netns_answer(uint64_t cookie, enum helper_result result, bool last)
 	struct helper_event e = {.type = HELPER_NETNS, .result = result, .cookie = cookie, .last = last, .fd = -1};
 
 	attach_on_netns(&at, &e);
+	on_wake(loop, &at.wake, 0);
+	settle(&at);
 }
 
 static void test_namespace_is_opened_first(void **state)
@@ -277,6 +276,7 @@ static void test_namespace_is_not_waited_for_long(void **state)
 	fd = come(getpid(), 1000, true);
 	for (unsigned i = 0; i < 100 && at.guests; i++)
 		ev_run(loop, EVRUN_ONCE);
+	settle(&at);
 	assert_true(answer_to(fd) == 1 && at.hasty == 1);
 	netns_full = true; /* the helper has too much to do: not a moment is waited */
 	busy = come(getpid(), 1000, true);
@@ -322,7 +322,8 @@ static void look_answer(uint64_t cookie, enum helper_result result, const char *
 				 .exe = exe,
 				 .cgroup = "/"};
 
-	attach_on_proc(&at, &e);
+	on_look(&at, &e);
+	settle(&at);
 }
 
 /* 0: refused, and says so */
@@ -360,6 +361,7 @@ static void test_who_cannot_be_looked_at_is_let_go(void **state)
 	late = come(getpid(), 1000, true);
 	for (unsigned i = 0; i < 100 && at.guests; i++)
 		ev_run(loop, EVRUN_ONCE);
+	settle(&at);
 	assert_true(answer_to(late) == 0 && at.unseen == 1 && at.refused == 1);
 	look_answer(look_cookie, HELPER_R_OK, "/bin/yes"); /* too late */
 	look_full = true;
@@ -406,11 +408,74 @@ static void test_switched_off(void **state)
 {
 	(void)state;
 	begin_with("uid:7");
-	lane.off = true;
+	at.off = true;
 	assert_int_equal(answer_to(come(getpid(), 1000, true)), 0);
 	assert_true(at.denied == 1 && looks == 0);
 	finish();
 	policy_free(&policy);
+}
+
+/* Clients that ask through the real socket while the lane does what it does. */
+#define CROWD 8
+#define ROUNDS 20
+
+static char crowd_socket[128];
+static _Atomic unsigned crowd_got, crowd_done;
+
+static void *ask_often(void *arg)
+{
+	struct attach_request req = {.magic = ATTACH_MAGIC, .abi = ATTACH_ABI, .pid = getpid()};
+
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		int s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+		struct sockaddr_un to = {.sun_family = AF_UNIX};
+		struct pollfd wait = {.fd = s, .events = POLLIN};
+
+		memcpy(to.sun_path, crowd_socket, strlen(crowd_socket) + 1);
+		if (connect(s, (struct sockaddr *)&to, sizeof(to)) == 0 &&
+		    send(s, &req, sizeof(req), MSG_NOSIGNAL) == sizeof(req) && poll(&wait, 1, 10000) == 1)
+			crowd_got += answer_to(s) == 1;
+		close(s);
+	}
+	crowd_done++;
+	return arg;
+}
+
+static void test_a_thread_of_its_own(void **state)
+{
+	static struct attach own;
+	char dir[] = "/tmp/attachXXXXXX", err[ATTACH_ERR], page[160];
+	pthread_t thread[CROWD];
+
+	(void)state;
+	agent_start();
+	assert_non_null(mkdtemp(dir));
+	snprintf(crowd_socket, sizeof(crowd_socket), "%s/socket", dir);
+	snprintf(page, sizeof(page), "%s/%s", dir, ATTACH_PAGE);
+	assert_int_equal(attach_init(&own, crowd_socket, err), 0);
+	assert_int_equal(attach_start(&own, &lane, &fake_helper, SHM_CHUNKS_MIN * SHM_CHUNK), 0);
+	crowd_got = crowd_done = 0;
+	for (unsigned i = 0; i < CROWD; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, ask_often, NULL), 0);
+	while (crowd_done < CROWD) {
+		ev_run(loop, EVRUN_NOWAIT);
+		attach_lock(&own); /* as after SIGHUP */
+		lane.rules++;
+		attach_unlock(&own);
+	}
+	for (unsigned i = 0; i < CROWD; i++)
+		pthread_join(thread[i], NULL);
+	assert_true(crowd_got == FAMILIES_PID_MAX && own.attached == crowd_got); /* all are one process */
+	assert_int_equal(own.attached + own.limited, CROWD * ROUNDS);
+	attach_switch(&own, true);
+	assert_true(own.presence.page->off == 1 && own.presence.page->beat_ns > 0);
+	attach_stop(&own);
+	assert_int_equal(own.presence.page->beat_ns, 0);
+	assert_true(lane.families_n == FAMILIES_PID_MAX && lane.quota.n == lane.families_n);
+	unlink(page);
+	unlink(crowd_socket);
+	rmdir(dir);
+	agent_kill();
 }
 
 int main(void)
@@ -429,6 +494,7 @@ int main(void)
 		cmocka_unit_test(test_look_and_namespace),
 		cmocka_unit_test(test_nobody_is_served_who_has_left),
 		cmocka_unit_test(test_switched_off),
+		cmocka_unit_test(test_a_thread_of_its_own),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

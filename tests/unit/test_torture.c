@@ -250,7 +250,7 @@ static void torture(uint32_t chunks, unsigned nap, unsigned pause_us)
 	plan->nap = nap;
 	agent_now = real_ns();
 	agent_start();
-	assert_int_equal(family_new(&lane, chunks, getpid(), &fam), 0);
+	fam = new_family(chunks, getpid());
 	base = mmap(NULL, fam->r.v.size, PROT_READ | PROT_WRITE, MAP_SHARED, fam->r.fd, 0);
 	assert_int_equal(shm_view(&v, base, fam->r.v.size), 0);
 	for (unsigned i = 0; i < CHILDREN; i++)

@@ -18,7 +18,7 @@ static void begin(void)
 	char err[HELLOS_ERR];
 
 	memset(&w, 0, sizeof(w));
-	init_lock(&w.lock);
+	realtime_lock_init(&w.lock);
 	pthread_cond_init(&w.drained, NULL);
 	assert_int_equal(hellos_open(&w.table, NULL, 64, err), 0);
 	ns.diag = sockdiag_open();
