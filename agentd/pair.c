@@ -186,7 +186,7 @@ static void paired(struct tap *t, enum evidence by, const struct tuple *real, co
 {
 	struct lane *l = t->family->lane;
 	bool wanted = any_interface(l) || ifaddr_is_on(l->conf->interface, t->e.ver, t->e.local, l->now_ns);
-	int may = permit_allows(t->family, t->open.pid);
+	int may = permit_allows(t->family, t->open.pid, &t->looked);
 
 	t->real = *real;
 	for (size_t i = 0; f && i < f->n; i++)
@@ -195,11 +195,11 @@ static void paired(struct tap *t, enum evidence by, const struct tuple *real, co
 			wanted = true;
 			break;
 		}
-	if (may == -EAGAIN) { /* its process is being looked at */
+	if (may == -EAGAIN && l->now_ns - t->asked_ns < PERMIT_LOOK_NS) { /* its process is being looked at */
 		not_yet(t);
 		return;
 	}
-	if (!wanted || !may || permit_missed(t->family, &t->open)) {
+	if (!wanted || may != 1 || permit_missed(t->family, &t->open)) {
 		tap_refuse(t, &l->sum.denied);
 		return;
 	}
@@ -567,7 +567,7 @@ void pair_open(struct tap *t, const struct told *told)
 {
 	t->proof = PROOF_NONE;
 	t->at = t->depth = 0;
-	t->uids_asked = t->confirmed = t->over = false;
+	t->uids_asked = t->confirmed = t->over = t->looked = t->recalled = false;
 	t->early = told;
 	t->sock_cookie = 0;
 	t->asked_ns = t->family->lane->now_ns;

@@ -57,35 +57,20 @@ void permit_judge(struct member *m, const struct helper_event *e)
 	permit_switch(f);
 }
 
-/* Who calls himself @pid: the living one, if a dead one did, too. */
-static struct member *find(const struct family *f, int32_t pid)
+/* Whose verdict counts for a connection of who calls himself @pid: his, the living one's if a dead one did so, too. If
+ * no rule tells children from their parent, anybody's: they all run the same program. */
+static struct member *who_counts(const struct family *f, int32_t pid, bool children)
 {
-	struct member *dead = NULL;
+	struct member *best = NULL;
 
 	for (unsigned i = 0; i < f->member_n; i++) {
-		if (f->member[i]->ns_pid != pid)
-			continue;
-		if (f->member[i]->pidfd != -1)
-			return f->member[i];
-		dead = f->member[i];
-	}
-	return dead;
-}
+		struct member *m = f->member[i];
+		bool counts = children ? m->ns_pid == pid : !best || !best->judged_rules || best->denied;
 
-/* All of the family run the same program, and no rule asks for more. */
-static int program_allowed(const struct family *f)
-{
-	bool judged = !f->adopted; /* else by the one who gave it its mapping */
-	bool denied = false;
-
-	for (unsigned i = 0; i < f->member_n; i++) {
-		if (!f->member[i]->judged_rules)
-			continue;
-		if (!f->member[i]->denied)
-			return 1;
-		judged = denied = true;
+		if (counts && (!best || m->pidfd != -1))
+			best = m;
 	}
-	return judged ? !denied : -EAGAIN;
+	return best;
 }
 
 /* Have it looked at what @m is now. Returns 0 or -EAGAIN. */
@@ -93,7 +78,7 @@ static int look_again(struct member *m)
 {
 	struct family *f = m->family;
 
-	if (m->pidfd == -1 || !m->judged_rules || !m->asked_rules)
+	if (m->pidfd == -1 || !m->asked_rules)
 		return 0; /* it is what it was; or it is being looked at */
 	if (helper_proc(f->lane->helper, family_cookie(f, 0, 0xfffff), &m->p) != 0)
 		return -EAGAIN;
@@ -104,13 +89,15 @@ static int look_again(struct member *m)
 
 int permit_allows(struct family *f, int32_t pid, bool *looked)
 {
-	struct member *m;
+	bool children = f->lane->policy && policy_tells_children(f->lane->policy);
+	struct member *m = who_counts(f, pid, children);
 
 	if (!f->lane->policy)
 		return 1;
-	if (!policy_tells_children(f->lane->policy))
-		return program_allowed(f);
-	m = find(f, pid);
+	if (!children && m && m->judged_rules)
+		return !m->denied;
+	if (!children && !f->adopted) /* else by the rules of now it was allowed when it attached */
+		return 1;
 	if (!m) {
 		f->scanned = false; /* look for it */
 		return -EAGAIN;

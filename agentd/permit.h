@@ -9,13 +9,15 @@
  *
  * A forked child may be denied where its parent is not, by its user or control group. It goes on to write into the
  * family's mapping, but its connections are refused; and as long as there are such rules, no connection is shown before
- * its process was looked at. All of the lane's thread. */
+ * its process was looked at, once more for each. Nor is one of a predecessor's mapping: the rules may be others now.
+ * All of the lane's thread. */
 #ifndef TLSTAP_PERMIT_H
 #define TLSTAP_PERMIT_H
 
 #include "family.h"
 
 #define PERMIT_RESUME_NS 100000000ull /* a handshake seen so soon after the mapping was on again may be older */
+#define PERMIT_LOOK_NS 3000000000ull  /* how long a connection waits for its process to be looked at */
 
 /* Judge process @m by what the helper says of it (HELPER_PROC). */
 void permit_judge(struct member *m, const struct helper_event *e);
@@ -32,7 +34,9 @@ void permit_tend(struct family *f);
 /* May the connection that @o tells of have begun before the mapping was on (again)? */
 bool permit_missed(const struct family *f, const struct rec_open *o);
 
-/* May the process that calls itself @pid be shown? 1, 0, or -EAGAIN: it is being looked at. */
-int permit_allows(struct family *f, int32_t pid);
+/* May the process that calls itself @pid be shown? 1, 0, or -EAGAIN: it is being looked at. What it was before a
+ * connection began may have changed by then: many a daemon gives up root after its start.
+ * @looked  of this connection, false at first; NULL: the last look will do */
+int permit_allows(struct family *f, int32_t pid, bool *looked);
 
 #endif

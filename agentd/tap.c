@@ -345,7 +345,7 @@ static void use_open(struct tap *t, const struct rec *r, const uint8_t *data)
 	} else {
 		t->state = TAP_ASKING;
 		t->stated = (o.flags & REC_OPEN_ADDRS) && endpoint_normalise(&t->e);
-		if ((o.flags & REC_OPEN_CHILD) && permit_allows(t->family, o.pid) == 1 &&
+		if ((o.flags & REC_OPEN_CHILD) && permit_allows(t->family, o.pid, NULL) == 1 &&
 		    !permit_missed(t->family, &o) && conn_continues(t))
 			tap_paired(t, t->sock_cookie, false); /* a child may be gone before it is asked about */
 		else

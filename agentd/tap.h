@@ -81,6 +81,8 @@ struct tap {
 	enum proof proof;		 /* of these */
 	uint8_t why_not;		 /* PROOF_NOT: enum helper_result */
 	bool uids_asked;		 /* whose the family's processes are was looked up again */
+	bool looked;			 /* its process was, for this connection (permit.h) */
+	bool recalled;			 /* its random is what the wire showed on its socket */
 	bool early;			 /* the proof is older than OPEN: to be confirmed */
 	bool confirmed, over;		 /* asked is still sock_cookie's; it has closed it */
 	unsigned at;			 /* which of the wire's tuples is being asked about */

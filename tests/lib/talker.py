@@ -5,6 +5,8 @@
   get NAME PATH   one request; bytes written and read
   close NAME
   fork NAME PATH  a forked child connects, makes one request and ends; as for get, and its port
+  become UID      gives up its user
+  end CODE        ends at once
 """
 import os
 import socket
@@ -64,6 +66,11 @@ def main():
             open_ones.pop(name).close()
         elif what == "fork":
             answer = child(host, port, rest[0])
+        elif what == "become":
+            os.setuid(int(name))
+        elif what == "end":
+            print(answer, flush=True)
+            os._exit(int(name))
         print(answer, flush=True)
 
 

@@ -138,6 +138,74 @@ def test_denied_by_user(agentd, python_server, net, scratch, talker):
     explained(agent, other.pid, "no rule denies it", tapped=True)
 
 
+def test_who_gives_up_root_is_judged_as_who_it_is_then(agentd, python_server, net, scratch, talker):
+    """As most daemons do after their start: attached as root, then somebody else."""
+    agent, path = start(agentd, scratch, "--deny", "user:nobody")
+    server = python_server(ns=net.client)
+    client = talker(agent.env(), host=network.CLIENT4, ns=net.server)
+    port = client.say("open", "root")[0]
+    said = client.get("root", 5000)
+    assert agent.check_balance()["forged"] == said
+    client.say("become", pwd.getpwnam("nobody").pw_uid)
+    client.say("open", "nobody")
+    refused = client.get("nobody", 7000) + client.get("root", 2000)
+    wait_for(lambda: agent.status()["processes"][0]["off"], why=agent.status)
+    client.get("nobody", 9000)
+    counters = agent.check_balance()
+    assert (counters["forged"], counters["denied"]) == (said, counters["reported"] - said), counters
+    assert counters["denied"] <= refused
+    explained(agent, client.pid, "deny = user:nobody")
+    agent.stop()
+    assert {key[0][1] for key in capture.flows(path)} == {port} and server.recorded(port)
+
+
+def test_denied_by_a_successor(agentd, python_server, net, scratch, talker):
+    """The rules have changed while agentd was not there: what was said meanwhile is not shown."""
+    agent, _ = start(agentd, scratch)
+    python_server(ns=net.client)
+    talkers = [talker(agent.env(), host=network.CLIENT4, ns=net.server) for _ in range(3)]
+    for t in talkers:
+        t.say("open", "a")
+        t.get("a", 5000)
+    agent.check_balance()
+    agent.kill()
+    said = sum(t.get("a", 30000) for t in talkers)
+    agent, path = start(agentd, scratch, "--deny", f"exe:{EXE}", socket=agent.socket)
+    wait_for(lambda: len(agent.status()["processes"]) == 3 and all(p["off"] for p in agent.status()["processes"]),
+             why=agent.status)
+    counters = agent.check_balance()
+    assert counters["forged"] == 0 and counters["denied"] == said, counters
+    agent.stop()
+    assert not capture.flows(path)
+
+
+@pytest.mark.parametrize("reap", [False, True])
+def test_who_dies_before_it_is_looked_at_was_allowed(agentd, python_server, net, scratch, talker, reap):
+    """The helper is busy, so that a process has ended, or is a zombie, before it is looked at once more."""
+    agent, _ = start(agentd, scratch)
+    python_server(ns=net.client)
+    client = talker(agent.env(), host=network.CLIENT4, ns=net.server)
+    client.say("open", "a")
+    said = client.get("a", 5000)
+    agent.check_balance()
+    helper = int(run(["pgrep", "-P", agent.pid, "-o"]).stdout)
+    os.kill(helper, signal.SIGSTOP)
+    try:
+        agent.daemon.signal(signal.SIGHUP)
+        agent.daemon.wait_log("reloaded --deny")
+        time.sleep(0.1)
+        client.say("open", "b")
+        said += client.get("b", 7000)
+        client.say("end", 0)
+        wait_for(lambda: open(f"/proc/{client.pid}/stat", encoding="ascii").read().split()[2] == "Z")
+        if reap:
+            client.process.wait(10)
+    finally:
+        os.kill(helper, signal.SIGCONT)
+    wait_for(lambda: agent.counters()["forged"] == said, why=agent.counters)
+    assert agent.check_balance()["denied"] == 0
+
+
 @contextlib.contextmanager
 def control_group(*names):
     with open("/proc/self/mounts", encoding="ascii") as f:
