@@ -13,29 +13,11 @@
 #include "common/shm.h"
 #include "helper.h"
 #include "lane.h"
+#include "member.h"
 
-#define FAMILY_MEMBERS_MAX 1024u /* processes of a family that are watched; more share what these are told */
-#define FAMILIES_DEAD_MAX 64u	 /* mappings of dead processes that wait for a sink without credit */
+#define FAMILIES_DEAD_MAX 64u /* mappings of dead processes that wait for a sink without credit */
 
 struct tap;
-
-/* A process. */
-struct member {
-	struct family *family;
-	struct helper_pid p;
-	int32_t ns_pid;	     /* as it calls itself */
-	int pidfd;	     /* -1: it has died */
-	uint64_t dead_sweep; /* the family's sweep in which that was seen; 0: alive */
-	ev_io io;
-	char exe[128]; /* printable; "" not known yet */
-	bool attached; /* it asked for the mapping */
-	bool uids_known;
-	uint32_t uid, fsuid;
-	uint64_t asked_rules;  /* lane->rules when it was asked about ... */
-	uint64_t judged_rules; /* ... and when it was judged last; 0: never */
-	bool denied;
-	char why[128]; /* printable; policy_answer.why */
-};
 
 /* A process that was given a mapping (attach.c), on its way to the lane. */
 struct newcomer {
@@ -111,9 +93,6 @@ int family_new(struct lane *l, struct newcomer *n);
 /* Take over a predecessor's mapping from @fd (taken in any case). Returns 0 or -errno. */
 int family_adopt(struct lane *l, int fd, const struct helper_id *file, const struct helper_event *e);
 
-/* Watch process @p, which maps the family's file. Returns it, or NULL. */
-struct member *family_member(struct family *f, const struct helper_pid *p, int32_t ns_pid);
-
 /* Read what is there. Returns records used; sets lane->stalled if the sink gave no more credit. */
 unsigned family_sweep(struct family *f);
 
@@ -127,27 +106,6 @@ void family_on_answer(struct lane *l, const struct helper_event *e);
 
 /* While the sink gives no credit: give up the oldest mapping of dead processes if there are too many. */
 void family_shed(struct lane *l);
-
-/* Have it looked up again whose its processes are: f->uids_asked is 0 when all is answered. */
-void family_ask_uids(struct family *f);
-
-/* An answer about a process came. */
-void family_on_proc(struct lane *l, const struct helper_event *e);
-
-/* Does what @m has speak for the family? Whoever attached does; of those that map its memory as well, root's family
- * believes all, for these may have been root's children before they became somebody else; any other believes its own
- * user's only, for a stranger can be made to map what it is sent. */
-enum family_trust {
-	FAMILY_STRANGER,
-	FAMILY_UNKNOWN,
-	FAMILY_TRUSTED
-} family_trust(const struct family *f, const struct member *m);
-
-/* Is @uid one of the family's users: those of its processes, or who attached as long as these are not known? */
-bool family_has_uid(const struct family *f, uint32_t uid);
-
-/* Is root its only user? */
-bool family_is_root(const struct family *f);
 
 /* What the helper's answers about a family's connections say: which family, which slot, in which use (8 bits of it). */
 static inline uint64_t family_cookie(const struct family *f, uint32_t gen, uint32_t slot)

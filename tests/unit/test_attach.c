@@ -12,6 +12,7 @@ static int netns_pid(struct helper *h, uint64_t cookie, int32_t pid);
 static int brief(struct helper *h, uint64_t cookie, const struct helper_pid *p);
 #define helper_netns_pid netns_pid
 #define helper_brief brief
+#include "agentd/guest.c"
 #include "agentd/attach.c"
 #undef helper_netns_pid
 #undef helper_brief
@@ -78,7 +79,7 @@ static void finish(void)
 {
 	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++)
 		if (at.guest[i].fd != -1)
-			dismiss(&at.guest[i]);
+			guest_dismiss(&at.guest[i]);
 	assert_int_equal(at.guests, 0);
 	free(at.guest);
 	while (ends)
