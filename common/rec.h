@@ -52,7 +52,7 @@ struct rec {
 static_assert(sizeof(struct rec) == REC_HEAD, "record header");
 
 /* Which library a handle belongs to: names for --status. */
-enum rec_lib { REC_LIB_OPENSSL = 1, REC_LIB_GNUTLS = 2, REC_LIB_NSS = 3 };
+enum rec_lib { REC_LIB_OPENSSL = 1, REC_LIB_GNUTLS = 2, REC_LIB_NSS = 3, REC_LIB_MBEDTLS = 4, REC_LIB_WOLFSSL = 5 };
 
 #define REC_OPEN_SERVER 0x01u	     /* the handle is the server's end */
 #define REC_OPEN_SERVER_RANDOM 0x02u /* server_random is valid */

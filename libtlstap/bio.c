@@ -4,6 +4,8 @@
  * libssl's SSL BIO reads and writes by functions of libssl that nobody can interpose. So the calls on that very BIO are
  * the ones that count, those of a filter above it among them: libcrypto calls itself through its PLT (not where it was
  * linked with -Bsymbolic). Calls on any other BIO, by far the most, go on at once. */
+#include <limits.h>
+
 #include "conn.h"
 #include "hooks.h"
 #include "resolve.h"
@@ -89,13 +91,34 @@ int BIO_read(BIO *bio, void *buf, int num)
 	return lib ? lib->BIO_read(bio, buf, num) : read_closely(bio, buf, num, HERE);
 }
 
+/* A program may find our BIO_read_ex() where its library has none (see openssl.c): these do what BIO_read() and
+ * BIO_write() do. */
+static int read_classic(const struct tls_lib *lib, BIO *bio, void *buf, size_t num, size_t *ret)
+{
+	int n = lib && lib->BIO_read ? lib->BIO_read(bio, buf, num < INT_MAX ? (int)num : INT_MAX) : 0;
+
+	if (ret)
+		*ret = n > 0 ? (size_t)n : 0;
+	return n > 0;
+}
+
+static int write_classic(const struct tls_lib *lib, BIO *bio, const void *buf, size_t num, size_t *ret)
+{
+	int n = lib && lib->BIO_write ? lib->BIO_write(bio, buf, num < INT_MAX ? (int)num : INT_MAX) : 0;
+
+	if (ret)
+		*ret = n > 0 ? (size_t)n : 0;
+	return n > 0;
+}
+
 static __attribute__((noinline)) int read_ex_closely(BIO *bio, void *buf, size_t num, size_t *readbytes, const void *ra)
 {
 	struct bio_call b;
 	int ok;
 
 	begin(&b, bio, DIR_RX, ra, "BIO_read_ex");
-	ok = REAL_BIO(b, BIO_read_ex) ? REAL_BIO(b, BIO_read_ex)(bio, buf, num, readbytes) : 0;
+	ok = REAL_BIO(b, BIO_read_ex) ? REAL_BIO(b, BIO_read_ex)(bio, buf, num, readbytes)
+				      : read_classic(b.site.lib, bio, buf, num, readbytes);
 	end(&b, buf, ok == 1 && readbytes ? *readbytes : 0, num);
 	return ok;
 }
@@ -104,7 +127,8 @@ int BIO_read_ex(BIO *bio, void *buf, size_t num, size_t *readbytes)
 {
 	const struct tls_lib *lib = plain(bio);
 
-	return lib ? lib->BIO_read_ex(bio, buf, num, readbytes) : read_ex_closely(bio, buf, num, readbytes, HERE);
+	return lib && lib->BIO_read_ex ? lib->BIO_read_ex(bio, buf, num, readbytes)
+				       : read_ex_closely(bio, buf, num, readbytes, HERE);
 }
 
 static __attribute__((noinline)) int write_closely(BIO *bio, const void *buf, int num, const void *ra)
@@ -135,7 +159,8 @@ static __attribute__((noinline)) int write_ex_closely(BIO *bio, const void *buf,
 	begin(&b, bio, DIR_TX, ra, "BIO_write_ex");
 	if (b.tapped && !written)
 		written = &n;
-	ok = REAL_BIO(b, BIO_write_ex) ? REAL_BIO(b, BIO_write_ex)(bio, buf, num, written) : 0;
+	ok = REAL_BIO(b, BIO_write_ex) ? REAL_BIO(b, BIO_write_ex)(bio, buf, num, written)
+				       : write_classic(b.site.lib, bio, buf, num, written);
 	end(&b, buf, ok == 1 && b.tapped ? *written : 0, num);
 	return ok;
 }
@@ -144,5 +169,6 @@ int BIO_write_ex(BIO *bio, const void *buf, size_t num, size_t *written)
 {
 	const struct tls_lib *lib = plain(bio);
 
-	return lib ? lib->BIO_write_ex(bio, buf, num, written) : write_ex_closely(bio, buf, num, written, HERE);
+	return lib && lib->BIO_write_ex ? lib->BIO_write_ex(bio, buf, num, written)
+					: write_ex_closely(bio, buf, num, written, HERE);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* facts.h - what a TLS handle says of itself, whichever library made it.
  *
- * One table per kind of library (openssl.c, gnutls.c), used by conn.c. The functions only ask the library that owns the
+ * One table per kind of library (openssl.c, gnutls.c ...), used by conn.c. The functions only ask the library that owns the
  * handle; any of what they ask may be missing there. They leave errno and the OpenSSL error queue as they were. */
 #ifndef TLSTAP_FACTS_H
 #define TLSTAP_FACTS_H
@@ -37,7 +37,7 @@ struct tls_facts {
 	size_t (*describe)(const struct tls_lib *lib, const void *handle, struct rec_open *o, uint8_t *ret_names);
 };
 
-extern const struct tls_facts openssl_facts, gnutls_facts, nss_facts;
+extern const struct tls_facts openssl_facts, gnutls_facts, nss_facts, mbedtls_facts, wolfssl_facts;
 extern const struct tls_facts nspr_facts;   /* none: a libnspr4, whose descriptors know nothing of TLS (nspr.c) */
 extern const struct tls_facts crypto_facts; /* none: a libcrypto, whose handles are BIOs (bio.c) */
 

@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 #include "facts.h"
+#include "hooks_embedded.h"
 
 typedef struct ssl_st SSL;
 typedef struct bio_st BIO;
@@ -71,11 +72,14 @@ struct nspr_vec {
 	ASK(size_t, SSL_get_client_random, (const SSL *ssl, unsigned char *out, size_t outlen))            \
 	ASK(size_t, SSL_get_server_random, (const SSL *ssl, unsigned char *out, size_t outlen))            \
 	ASK(int, SSL_is_init_finished, (const SSL *ssl))                                                   \
+	ASK(int, SSL_state, (const SSL *ssl))                                                              \
 	ASK(int, SSL_is_server, (const SSL *ssl))                                                          \
 	ASK(int, SSL_is_dtls, (const SSL *ssl))                                                            \
 	ASK(int, SSL_is_quic, (const SSL *ssl))                                                            \
 	ASK(int, SSL_version, (const SSL *ssl))                                                            \
 	ASK(int, SSL_get_early_data_status, (const SSL *ssl))                                              \
+	ASK(int, SSL_in_early_data, (const SSL *ssl))                                                      \
+	ASK(int, SSL_early_data_accepted, (const SSL *ssl))                                                \
 	ASK(const char *, SSL_get_servername, (const SSL *ssl, int type))                                  \
 	ASK(void, SSL_get0_alpn_selected, (const SSL *ssl, const unsigned char **data, unsigned int *len)) \
 	ASK(BIO *, SSL_get_rbio, (const SSL *ssl))                                                         \
@@ -119,7 +123,7 @@ struct nspr_vec {
 	ASK(void, gnutls_transport_get_ptr2, (const void *s, void **ret_recv, void **ret_send))                     \
 	ASK(void, gnutls_packet_get, (gnutls_packet_t packet, struct gnutls_datum * data, unsigned char *seq))
 
-/* Of prio.h of NSPR 4; all but the last are in libnspr4, which knows nothing of TLS. */
+/* Of prio.h of NSPR 4, in libnspr4, which knows nothing of TLS; and two of libssl3. */
 #define NSPR_HOOKS(HOOK)                                                                                        \
 	HOOK(int, PR_Read, (PRFileDesc * fd, void *buf, int num), -1)                                           \
 	HOOK(int, PR_Write, (PRFileDesc * fd, const void *buf, int num), -1)                                    \
@@ -134,6 +138,7 @@ struct nspr_vec {
 	HOOK(PRFileDesc *, PR_Accept, (PRFileDesc * listener, void *addr, unsigned timeout), NULL)              \
 	HOOK(int, PR_Shutdown, (PRFileDesc * fd, int how), -1)                                                  \
 	HOOK(int, PR_Close, (PRFileDesc * fd), -1)                                                              \
+	HOOK(PRFileDesc *, SSL_ImportFD, (PRFileDesc * model, PRFileDesc * fd), NULL)                           \
 	HOOK(int, SSL_ResetHandshake, (PRFileDesc * fd, int server), -1)
 
 /* Of libssl3 and libnspr4; with these arguments they succeed, and leave PR_GetError() alone. */
@@ -153,6 +158,8 @@ OPENSSL_HOOKS(PROTOTYPE)
 BIO_HOOKS(PROTOTYPE)
 GNUTLS_HOOKS(PROTOTYPE)
 NSPR_HOOKS(PROTOTYPE)
+MBEDTLS_HOOKS(PROTOTYPE)
+WOLFSSL_HOOKS(PROTOTYPE)
 #undef PROTOTYPE
 
 /* The functions of one TLS library object, or of a libcrypto; a libssl has those of its libcrypto, too. */
@@ -169,6 +176,10 @@ struct tls_lib {
 	GNUTLS_ASKS(ASK_MEMBER)
 	NSPR_HOOKS(HOOK_MEMBER)
 	NSS_ASKS(ASK_MEMBER)
+	MBEDTLS_HOOKS(HOOK_MEMBER)
+	MBEDTLS_ASKS(ASK_MEMBER)
+	WOLFSSL_HOOKS(HOOK_MEMBER)
+	WOLFSSL_ASKS(ASK_MEMBER)
 #undef HOOK_MEMBER
 #undef ASK_MEMBER
 };

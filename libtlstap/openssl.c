@@ -1,11 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* openssl.c - wrappers of OpenSSL's functions, which other libraries have too; what an SSL says of itself. */
 #define _GNU_SOURCE
+#include <limits.h>
 #include <string.h>
 
 #include "conn.h"
 #include "hooks.h"
 #include "resolve.h"
+
+#define ST_OK 3 /* what SSL_state() says when the handshake is over */
+
+/* A program may find our SSL_read_ex() where its library has none, and believe that there is one. So these do what
+ * SSL_read() and SSL_write() of that library do; of why they failed SSL_get_error(3) knows less. */
+static int read_classic(const struct call *c, SSL *ssl, void *buf, size_t num, size_t *ret)
+{
+	int n = c->lib && c->lib->SSL_read && ret ? c->lib->SSL_read(ssl, buf, num < INT_MAX ? (int)num : INT_MAX) : 0;
+
+	if (n > 0)
+		*ret = (size_t)n;
+	return n > 0;
+}
+
+static int write_classic(const struct call *c, SSL *ssl, const void *buf, size_t num, size_t *ret)
+{
+	int n = c->lib && c->lib->SSL_write && ret ? c->lib->SSL_write(ssl, buf, num < INT_MAX ? (int)num : INT_MAX)
+						   : 0;
+
+	if (n > 0)
+		*ret = (size_t)n;
+	return n > 0;
+}
+
+/* BoringSSL and AWS-LC: what a client writes while the server has not answered are early data. */
+static uint16_t early_flag(const struct call *c, const SSL *ssl, size_t n)
+{
+	return n && c->handle && c->lib->SSL_in_early_data && c->lib->SSL_in_early_data(ssl) &&
+			       !(c->lib->SSL_is_server && c->lib->SSL_is_server(ssl))
+		       ? REC_F_EARLY
+		       : 0;
+}
 
 int SSL_read(SSL *ssl, void *buf, int num)
 {
@@ -24,7 +57,8 @@ int SSL_read_ex(SSL *ssl, void *buf, size_t num, size_t *readbytes)
 	int ok;
 
 	tap_enter(&c, ssl, DIR_RX, HERE, __func__);
-	ok = REAL(c, SSL_read_ex) ? REAL(c, SSL_read_ex)(ssl, buf, num, readbytes) : 0;
+	ok = REAL(c, SSL_read_ex) ? REAL(c, SSL_read_ex)(ssl, buf, num, readbytes)
+				  : read_classic(&c, ssl, buf, num, readbytes);
 	tap_leave(&c, buf, ok == 1 && readbytes ? *readbytes : 0, 0);
 	return ok;
 }
@@ -32,22 +66,27 @@ int SSL_read_ex(SSL *ssl, void *buf, size_t num, size_t *readbytes)
 int SSL_write(SSL *ssl, const void *buf, int num)
 {
 	struct call c;
+	size_t moved;
 	int n;
 
 	tap_enter(&c, ssl, DIR_TX, HERE, __func__);
 	n = REAL(c, SSL_write) ? REAL(c, SSL_write)(ssl, buf, num) : -1;
-	tap_leave(&c, buf, n > 0 ? (size_t)n : 0, 0);
+	moved = n > 0 ? (size_t)n : 0;
+	tap_leave(&c, buf, moved, early_flag(&c, ssl, moved));
 	return n;
 }
 
 int SSL_write_ex(SSL *ssl, const void *buf, size_t num, size_t *written)
 {
 	struct call c;
+	size_t moved;
 	int ok;
 
 	tap_enter(&c, ssl, DIR_TX, HERE, __func__);
-	ok = REAL(c, SSL_write_ex) ? REAL(c, SSL_write_ex)(ssl, buf, num, written) : 0;
-	tap_leave(&c, buf, ok == 1 && written ? *written : 0, 0);
+	ok = REAL(c, SSL_write_ex) ? REAL(c, SSL_write_ex)(ssl, buf, num, written)
+				   : write_classic(&c, ssl, buf, num, written);
+	moved = ok == 1 && written ? *written : 0;
+	tap_leave(&c, buf, moved, early_flag(&c, ssl, moved));
 	return ok;
 }
 
@@ -110,7 +149,17 @@ ssize_t SSL_sendfile(SSL *ssl, int fd, off_t offset, size_t size, int flags)
 	}
 HANDSHAKE(SSL_do_handshake)
 HANDSHAKE(SSL_connect)
-HANDSHAKE(SSL_accept)
+
+int SSL_accept(SSL *ssl)
+{
+	struct site s = resolve(HERE, __func__, ssl);
+	int (*real)(SSL *) = s.lib ? s.lib->SSL_accept : (int (*)(SSL *))s.real;
+
+	tap_socket(s.lib, ssl);
+	if (s.lib && !s.lib->SSL_is_server) /* OpenSSL 1.0.2 would not say it */
+		tap_server(s.lib, ssl, true);
+	return real ? real(ssl) : -1;
+}
 
 int SSL_shutdown(SSL *ssl)
 {
@@ -153,12 +202,18 @@ static uint64_t random8(const struct tls_lib *lib, const void *ssl)
 
 static bool ready(const struct tls_lib *lib, const void *ssl)
 {
-	return lib->SSL_is_init_finished && lib->SSL_is_init_finished(ssl);
+	if (lib->SSL_is_init_finished)
+		return lib->SSL_is_init_finished(ssl);
+	return lib->SSL_state && lib->SSL_state(ssl) == ST_OK; /* LibreSSL, OpenSSL 1.0.2 */
 }
 
 static enum tls_early early(const struct tls_lib *lib, const void *ssl)
 {
-	if (!lib->SSL_get_early_data_status || !ready(lib, ssl))
+	if (!ready(lib, ssl))
+		return TLS_EARLY_UNKNOWN;
+	if (lib->SSL_early_data_accepted) /* BoringSSL, AWS-LC */
+		return lib->SSL_early_data_accepted(ssl) ? TLS_EARLY_ACCEPTED : TLS_EARLY_REJECTED;
+	if (!lib->SSL_get_early_data_status)
 		return TLS_EARLY_UNKNOWN;
 	return lib->SSL_get_early_data_status(ssl) == 2 /* SSL_EARLY_DATA_ACCEPTED */ ? TLS_EARLY_ACCEPTED
 										      : TLS_EARLY_REJECTED;

@@ -34,6 +34,7 @@ __asm__(".symver old_dlclose, dlclose@" OLDEST);
  * once the peer's hello is known. */
 #define WORDS 4u
 #define SITES 256u /* call sites remembered; a power of two */
+#define WAYS 4u	   /* places for each; a power of two */
 
 static struct tls_lib libs[LIBS]; /* two threads that meet one library at once may each add it: harmless */
 static _Atomic uint32_t libs_n;	  /* entries given out */
@@ -106,7 +107,8 @@ static bool is_tls_name(const char *path)
 
 	return name && (strncmp(name, "libssl", 6) == 0 || strncmp(name, "libcrypto", 9) == 0 ||
 			strncmp(name, "libgnutls", 9) == 0 || strncmp(name, "libnspr4", 8) == 0 ||
-			strncmp(name, "libnss3", 7) == 0);
+			strncmp(name, "libnss3", 7) == 0 || strncmp(name, "libmbedtls", 10) == 0 ||
+			strncmp(name, "libwolfssl", 10) == 0);
 }
 
 /* --- the version that a module asks for ------------------------------------------------------------ */
@@ -209,6 +211,20 @@ static struct wanted wanted_by(const struct object *o, const char *name)
 	return ret;
 }
 
+/* Was the module of @o linked with a library of that soname? */
+static bool needs(const struct object *o, const char *soname)
+{
+	const char *str = NULL;
+
+	for (const ElfW(Dyn) *d = o->dyn; d && d->d_tag != DT_NULL && !str; d++)
+		if (d->d_tag == DT_STRTAB)
+			str = (const char *)dyn_ptr(o, d->d_un.d_ptr);
+	for (const ElfW(Dyn) *d = o->dyn; str && d->d_tag != DT_NULL; d++)
+		if (d->d_tag == DT_NEEDED && strcmp(str + d->d_un.d_val, soname) == 0)
+			return true;
+	return false;
+}
+
 static const char *soname_of(const struct object *o)
 {
 	const ElfW(Dyn) *name = NULL;
@@ -257,8 +273,12 @@ static const struct tls_facts *kind_of(const char *hook)
 {
 	if (hook[0] == 'P')
 		return &nspr_facts;
-	if (strcmp(hook, "SSL_ResetHandshake") == 0)
+	if (strcmp(hook, "SSL_ImportFD") == 0 || strcmp(hook, "SSL_ResetHandshake") == 0)
 		return &nss_facts;
+	if (hook[0] == 'm')
+		return &mbedtls_facts;
+	if (hook[0] == 'w')
+		return &wolfssl_facts;
 	return hook[0] == 'g' ? &gnutls_facts : hook[0] == 'B' ? &crypto_facts : &openssl_facts;
 }
 
@@ -290,6 +310,14 @@ static void fill(struct tls_lib *lib, void *h)
 		OPENSSL_HOOKS(FILL_HOOK)
 		BIO_HOOKS(FILL_HOOK)
 		OPENSSL_ASKS(FILL_ASK)
+	} else if (inside(lib, (uintptr_t)old_dlsym(h, "mbedtls_ssl_read"))) {
+		lib->facts = &mbedtls_facts;
+		MBEDTLS_HOOKS(FILL_HOOK)
+		MBEDTLS_ASKS(FILL_ASK)
+	} else if (inside(lib, (uintptr_t)old_dlsym(h, "wolfSSL_read"))) {
+		lib->facts = &wolfssl_facts;
+		WOLFSSL_HOOKS(FILL_HOOK)
+		WOLFSSL_ASKS(FILL_ASK)
 	} else if (inside(lib, (uintptr_t)old_dlsym(h, "BIO_read"))) {
 		lib->facts = &crypto_facts;
 		BIO_HOOKS(FILL_HOOK)
@@ -508,24 +536,60 @@ static inline struct site reaches(const struct tls_lib *lib, const void *ra)
 	return (struct site){.lib = lib, .internal = inside(lib, p) || (p >= self_lo && p < self_hi)};
 }
 
+/* The places where call site @ra may be remembered. */
 static _Atomic uint64_t *site_of(uintptr_t ra)
 {
-	return &sites[(ra ^ ra >> 8 ^ ra >> 16) & (SITES - 1)];
+	return &sites[(ra ^ ra >> 8 ^ ra >> 16) & (SITES - WAYS)];
 }
 
 static void remember(const struct tls_lib *lib, const void *ra)
 {
-	atomic_store_explicit(site_of((uintptr_t)ra), (uint64_t)(uintptr_t)ra << 8 | (uint64_t)(lib - libs + 1),
-			      memory_order_release);
+	uint64_t word = (uint64_t)(uintptr_t)ra << 8 | (uint64_t)(lib - libs + 1);
+	_Atomic uint64_t *site = site_of((uintptr_t)ra);
+	unsigned way = (unsigned)((uintptr_t)ra >> 5) & (WAYS - 1); /* if all are taken */
+
+	for (unsigned i = 0; i < WAYS; i++) {
+		uint64_t was = atomic_load_explicit(&site[i], memory_order_relaxed);
+
+		if (!was || was >> 8 == word >> 8) {
+			way = i;
+			break;
+		}
+	}
+	atomic_store_explicit(&site[way], word, memory_order_release);
+}
+
+/* Handles of that kind never tell their owner. */
+static bool is_mute(const struct tls_facts *kind)
+{
+	return kind == &mbedtls_facts || kind == &wolfssl_facts;
 }
 
 /* A session of GnuTLS says nothing before its handshake. But if the only libgnutls is the one that the caller was
- * linked with, the dynamic linker need not be asked, which may be busy. */
-static const struct tls_lib *obvious(const struct tls_facts *kind, const struct wanted *w)
+ * linked with, the dynamic linker need not be asked, which may be busy. Libraries without versions of symbols are the
+ * caller's if it needs them by name. */
+static const struct tls_lib *obvious(const struct tls_facts *kind, const struct object *from, const struct wanted *w)
 {
-	const struct tls_lib *lib = kind == &gnutls_facts ? only(kind) : NULL;
+	const struct tls_lib *lib = kind == &gnutls_facts || is_mute(kind) ? only(kind) : NULL;
 
-	return lib && lib->soname && w->file && strcmp(lib->soname, w->file) == 0 ? lib : NULL;
+	if (!lib || !lib->soname)
+		return NULL;
+	if (is_mute(kind))
+		return from->found && needs(from, lib->soname) ? lib : NULL;
+	return w->file && strcmp(lib->soname, w->file) == 0 ? lib : NULL;
+}
+
+/* A caller in @from that does not import @name has looked it up; if it is not the library, which calls itself. */
+static const struct tls_lib *looked_up(const struct object *from, const char *name, const struct tls_facts *kind)
+{
+	void *h = from->found && *from->name && old_dlopen ? old_dlopen(from->name, RTLD_LAZY | RTLD_NOLOAD) : NULL;
+	uintptr_t own = h ? (uintptr_t)old_dlsym(h, name) : 0;
+
+	if (h)
+		(void)old_dlclose(h);
+	if (own && own >= from->lo && own < from->hi)
+		return lib_of(from);
+	return atomic_load_explicit(given_of(kind), memory_order_acquire);
 }
 
 /* Look again at what is mapped; ask the dynamic linker. */
@@ -539,13 +603,16 @@ static __attribute__((noinline)) struct site find(const void *ra, const char *na
 	int err = errno;
 
 	(void)resolve_learn();
-	lib = !handle ? only(kind) : kind == &crypto_facts ? bio_owner(handle, ra) : owner(handle);
+	if (is_mute(kind))
+		lib = resolve_at(ra, kind);
+	else
+		lib = !handle ? only(kind) : kind == &crypto_facts ? bio_owner(handle, ra) : owner(handle);
 	if (!lib) {
 		from = object_at(ra);
 		want = wanted_by(&from, name);
-		lib = obvious(kind, &want);
-		if (!lib && !want.imported && given_of(kind)) /* so it has looked it up */
-			lib = atomic_load_explicit(given_of(kind), memory_order_acquire);
+		lib = obvious(kind, &from, &want);
+		if (!lib && !want.imported && given_of(kind))
+			lib = looked_up(&from, name, kind);
 		if (!lib && old_dlsym && old_dlopen && old_dlvsym && old_dlclose) {
 			ret.real = bind(&from, name, want.version);
 			at = object_at(ret.real);
@@ -563,18 +630,21 @@ static __attribute__((noinline)) struct site find(const void *ra, const char *na
 /* What was remembered of a call site; NULL: nothing. */
 static const struct tls_lib *recall(const void *ra, const char *name)
 {
-	uint64_t word = atomic_load_explicit(site_of((uintptr_t)ra), memory_order_acquire);
-	const struct tls_lib *lib;
+	const _Atomic uint64_t *site = site_of((uintptr_t)ra);
 
-	if (word >> 8 != ((uint64_t)(uintptr_t)ra & 0xffffffffffffffull) || !(word & 0xff))
-		return NULL;
-	lib = &libs[(word & 0xff) - 1];
-	return serves(lib, kind_of(name)) ? lib : NULL; /* one call site may call several by a pointer */
+	for (unsigned i = 0; i < WAYS; i++) {
+		uint64_t word = atomic_load_explicit(&site[i], memory_order_acquire);
+		const struct tls_lib *lib = (word & 0xff) ? &libs[(word & 0xff) - 1] : NULL;
+
+		if (lib && word >> 8 == ((uint64_t)(uintptr_t)ra & 0xffffffffffffffull))
+			return serves(lib, kind_of(name)) ? lib : NULL; /* it may call several by a pointer */
+	}
+	return NULL;
 }
 
 struct site resolve(const void *ra, const char *name, const void *handle)
 {
-	const struct tls_lib *lib = handle ? owner(handle) : NULL;
+	const struct tls_lib *lib = handle ? owner(handle) : only(kind_of(name));
 
 	if (__builtin_expect(lib != NULL, 1))
 		return reaches(lib, ra);
@@ -582,9 +652,18 @@ struct site resolve(const void *ra, const char *name, const void *handle)
 	return lib ? reaches(lib, ra) : find(ra, name, handle);
 }
 
+struct site resolve_mute(const void *ra, const char *name)
+{
+	const struct tls_lib *lib = resolve_at(ra, kind_of(name));
+
+	if (!lib)
+		lib = recall(ra, name);
+	return lib ? reaches(lib, ra) : find(ra, name, NULL);
+}
+
 struct site resolve_bio(const void *ra, const char *name, const void *bio)
 {
-	const struct tls_lib *lib = bio ? bio_owner(bio, ra) : NULL;
+	const struct tls_lib *lib = bio ? bio_owner(bio, ra) : only(&crypto_facts);
 
 	if (!lib)
 		lib = recall(ra, name);

@@ -30,6 +30,10 @@ struct site {
  * @handle  the handle; NULL: any library of the function's kind will do */
 struct site resolve(const void *ra, const char *name, const void *handle);
 
+/* The same for a library whose handles tell nothing of their owner: that of the caller. It is the library that the call
+ * comes from, or the only one of its kind that is mapped, if its caller was linked with it; else the linker is asked. */
+struct site resolve_mute(const void *ra, const char *name);
+
 /* The same for BIO @bio, whose owner is the library that its method lies in: of the program's own methods, the libcrypto
  * that calls, or whose libssl calls. @lib is a libssl (SSL BIOs) or a libcrypto. */
 struct site resolve_bio(const void *ra, const char *name, const void *bio);
