@@ -118,9 +118,7 @@ static void tell_missing(const struct helper_event *e, FILE *to)
 {
 	fputs(WHY_NO, to);
 	subject(e, to);
-	if (e->what & HELPER_WHOSE_UNREADABLE)
-		fputs("may not be looked into: agentd must be started as root.\n", to);
-	else if (e->what & HELPER_WHOSE_32BIT)
+	if (e->what & HELPER_WHOSE_32BIT)
 		fputs("is a 32-bit program. Use a 64-bit build.\n", to);
 	else if (!(e->what & HELPER_WHOSE_TAP))
 		fputs("was started without libtlstap. Start it with \"tlstap run\", or with LD_PRELOAD set to "
@@ -167,7 +165,11 @@ void why_tell(struct lane *l, const struct helper_event *e, FILE *to)
 	}
 	fputs(WHY_NO, to);
 	subject(e, to);
-	if (rule.tap)
+	if (e->what & HELPER_WHOSE_UNREADABLE)
+		fputs("may not be looked into: agentd must be started as root.\n", to);
+	else if (!*e->exe)
+		fputs("has no program: it has ended, or is a thread of the kernel.\n", to);
+	else if (rule.tap)
 		fprintf(to, "is allowed, but all taps are switched off: %s exists (\"tlstap enable\" removes it).\n",
 			l->conf->disable_file);
 	else

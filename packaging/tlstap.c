@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -268,23 +269,34 @@ static int cmd_why(char **argv)
 	return r ? r : show(&q, mode, TAPPED);
 }
 
+/* Make @path, if there is nothing. Whatever is there will do; it is not opened. */
+static int make(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+
+	if (fd != -1)
+		close(fd);
+	return fd != -1 || errno == EEXIST ? 0 : -errno;
+}
+
 static int cmd_switch(char **argv, bool off)
 {
 	const char *path = DISABLE_FILE;
-	int fd;
+	int err;
 
 	for (; *argv; argv++) {
 		if (strcmp(*argv, "--file") != 0 || !argv[1])
 			return complain(EXIT_TAP, *argv, "no such option, or a value is missing (see tlstap --help)");
 		path = *++argv;
 	}
-	if (!off)
-		return unlink(path) == 0 || errno == ENOENT ? EXIT_FINE : complain(EXIT_TAP, path, strerror(errno));
-	fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
-	if (fd == -1)
-		return complain(EXIT_TAP, path, strerror(errno));
-	close(fd);
-	return EXIT_FINE;
+	if (off) {
+		err = make(path);
+		if (err == -ENOENT && strcmp(path, DISABLE_FILE) == 0 && mkdir(TLSTAP_SYSCONFDIR, 0755) == 0)
+			err = make(path); /* who runs agentd without a configuration has no such directory */
+	} else {
+		err = unlink(path) == 0 || errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
+	}
+	return err ? complain(EXIT_TAP, path, strerror(-err)) : EXIT_FINE;
 }
 
 int main(int argc, char **argv)

@@ -505,6 +505,24 @@ def test_disabled_from_the_start(agentd, python_server, net, scratch):
     assert exchange(net, scratch, agent, name="again") == agent.check_balance()["reported"]
 
 
+def test_disable_takes_what_is_there(scratch):
+    """Anything of that name is the switch; none of it is opened, followed or waited for."""
+    path = os.path.join(scratch, "disable")
+    target = os.path.join(scratch, "target")
+    for make in (lambda: os.mkfifo(path), lambda: os.symlink(target, path), lambda: os.mkdir(path, 0),
+                 lambda: os.close(os.open(path, os.O_CREAT, 0))):
+        make()
+        before = os.lstat(path)
+        run([program("tlstap"), "disable", "--file", path], timeout=10)
+        assert os.lstat(path) == before and not os.path.exists(target)
+        done = run([program("tlstap"), "enable", "--file", path], check=False)
+        if done.returncode:
+            assert os.path.isdir(path) and done.returncode == 125 and done.stderr.count(b"\n") == 1
+            os.rmdir(path)
+        assert not os.path.lexists(path)
+    run([program("tlstap"), "enable", "--file", os.path.join(scratch, "no", "disable")])
+
+
 def test_disable_says_what_is_wrong(scratch):
     done = run([program("tlstap"), "disable", "--file", os.path.join(scratch, "no", "disable")], check=False)
     assert done.returncode == 125 and done.stderr.count(b"\n") == 1 and b"No such file" in done.stderr
@@ -538,6 +556,34 @@ def test_why(agentd, python_server, net, scratch, started, talker):
         assert done.returncode == 125 and done.stderr.count(b"\n") == 1, wrong
     done = run([program("tlstap"), "why", 1, "--socket", "/nonexistent/sock"], check=False)
     assert done.returncode == 2
+
+
+def test_why_of_odd_processes(agentd, python_server, net, scratch, started, talker):
+    agent, _ = start(agentd, scratch)
+    python_server(ns=net.client)
+    contained = talker(agent.env(), host=network.CLIENT4, ns=net.server, wrap=["unshare", "-pf", "--mount-proc"])
+    contained.say("open", "a")
+    contained.get("a", 3000)
+    agent.check_balance()
+    children = run(["pgrep", "-P", contained.pid]).stdout.decode().split()
+    explained(agent, int(children[0]), EXE, "1 open connection", tapped=True)
+    explained(agent, contained.pid, "unshare", "no TLS library")
+    ended = subprocess.Popen(["true"])  # pylint: disable=consider-using-with
+    wait_for(lambda: open(f"/proc/{ended.pid}/stat", encoding="ascii").read().split()[2] == "Z")
+    explained(agent, ended.pid, "has no program", "ended")
+    ended.wait()
+    explained(agent, ended.pid, "there is no process")
+    with open("/proc/2/stat", encoding="ascii") as f:
+        if "kthreadd" in f.read():
+            explained(agent, 2, "a thread of the kernel")
+    name = "a\nTapped: b\x1b[31m"
+    copy = os.path.join(scratch, name)
+    shutil.copy("/usr/bin/sleep", copy)
+    odd = Daemon([copy, "600"], os.path.join(scratch, "odd.log"), net.server, env=agent.env())
+    started.append(odd)
+    explained(agent, odd.pid, "a?Tapped: b?[31m", "no TLS library")
+    os.unlink(copy)
+    explained(agent, odd.pid, "(deleted)", "no TLS library")
 
 
 def test_attaching_is_quick_and_many_may_come(agentd, net, scratch):
