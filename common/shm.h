@@ -138,7 +138,6 @@ static_assert(sizeof(struct shm_fact) == 160, "layout");
 #define SHM_SLOT_TOLD 16u   /* the SOCKET record was published */
 #define SHM_SLOT_MIDWAY 32u /* made when the handshake was over */
 #define SHM_SLOT_SERVER 64u /* it is the server's end, by what the program did */
-#define SHM_SLOT_BELOW 128u /* a layer of the program above the TLS library calls down, through our hooks (nspr.c) */
 
 struct shm_stripe {
 	_Atomic uint32_t lock; /* 0, a producer number, or SHM_CONSUMER */

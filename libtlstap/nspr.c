@@ -26,8 +26,8 @@ struct around {
 	const void *handle;   /* NULL: any */
 	const PRFileDesc *fd; /* NULL: calls for the same descriptor count, too */
 	enum dir dir;
-	unsigned calls; /* such calls within it, on that handle ... */
-	size_t bytes;	/* ... and what they counted */
+	unsigned calls[2]; /* such calls within it, on that handle, by direction ... */
+	size_t bytes;	   /* ... and what those of its own direction counted */
 };
 static __thread struct around around;
 
@@ -36,21 +36,52 @@ static __thread PRFileDesc *asked;
 
 /* --- layers ---------------------------------------------------------------------------------------- */
 
-#define JUDGED 256u /* a power of two */
+#define SET 256u /* a power of two */
+#define WAYS 4u	 /* likewise; places that an address may have */
+
+/* Addresses that something is known of. One that finds no place takes another one's: that is then found out again. */
+struct set {
+	_Atomic uintptr_t at[SET];
+};
+
+static _Atomic uintptr_t *place(struct set *s, uintptr_t p)
+{
+	return &s->at[(p >> 4 ^ p >> 12) & (SET - WAYS)];
+}
+
+static bool set_has(struct set *s, uintptr_t p)
+{
+	const _Atomic uintptr_t *at = place(s, p);
+
+	for (unsigned i = 0; i < WAYS; i++)
+		if (atomic_load_explicit(&at[i], memory_order_relaxed) == p)
+			return true;
+	return false;
+}
+
+static void set_add(struct set *s, uintptr_t p)
+{
+	_Atomic uintptr_t *at = place(s, p);
+	unsigned i = 0;
+
+	if (set_has(s, p))
+		return;
+	while (i < WAYS - 1 && atomic_load_explicit(&at[i], memory_order_relaxed))
+		i++;
+	atomic_store_explicit(&at[i], p, memory_order_relaxed);
+}
 
 /* Method tables of layers that are no library's that we know. Whoever is new here may be NSS, just loaded. */
-static _Atomic uintptr_t judged[JUDGED];
+static struct set judged;
 
 static __attribute__((noinline)) const struct tls_lib *judge(const void *methods)
 {
-	uintptr_t p = (uintptr_t)methods;
-	_Atomic uintptr_t *seen = &judged[(p >> 4 ^ p >> 12) & (JUDGED - 1)];
 	int err = errno;
 
-	if (atomic_load_explicit(seen, memory_order_relaxed) == p)
+	if (set_has(&judged, (uintptr_t)methods))
 		return NULL;
 	(void)resolve_learn();
-	atomic_store_explicit(seen, p, memory_order_relaxed);
+	set_add(&judged, (uintptr_t)methods);
 	errno = err;
 	return resolve_at(methods, &nss_facts);
 }
@@ -66,6 +97,40 @@ static inline PRFileDesc *tls_layer(PRFileDesc *fd, const struct tls_lib **ret)
 			return fd->secret ? fd : NULL;
 	}
 	return NULL;
+}
+
+/* The beginning of struct PRIOMethods of prio.h. */
+struct methods {
+	int type;
+	void *close, *read, *write, *available[2], *sync, *seek[2], *info[2], *writev;
+	void *connect, *accept, *bind, *listen, *shutdown, *recv, *send;
+};
+#define METHOD(name) offsetof(struct methods, name)
+
+/* The program's layers above TLS that a call passes, as one number: those whose @method is their own, for NSPR's pass it
+ * on as it is. 0: none. */
+static uintptr_t layers_of(const PRFileDesc *fd, const PRFileDesc *layer, size_t method)
+{
+	uintptr_t layers = 0;
+
+	for (; fd && fd != layer; fd = fd->lower) {
+		void *f;
+
+		memcpy(&f, (const char *)fd->methods + method, sizeof(f));
+		if (!resolve_at(f, &nspr_facts))
+			layers = layers * 31 + (uintptr_t)fd->methods;
+	}
+	return layers;
+}
+
+/* Of such layers, by direction, those that call NSPR's functions for the layer below: what these report has passed TLS,
+ * not what the upper ones say, which may buffer. The others call the methods of the layer below, and report what these
+ * did. */
+static struct set callers;
+
+static uintptr_t caller(uintptr_t layers, enum dir dir)
+{
+	return layers << 1 | dir;
 }
 
 /* The real function at @member of a library's table. */
@@ -91,6 +156,8 @@ struct nspr_call {
 	struct call c;
 	PRFileDesc *fd;
 	PRFileDesc *layer; /* its TLS layer; NULL: nothing to tap */
+	uintptr_t own;	   /* the program's layers that the call passes above it; 0: none */
+	bool told;	   /* its handshake was over when the call began */
 	struct around outer;
 };
 
@@ -100,26 +167,28 @@ static bool has(const struct nspr_call *n, unsigned state)
 }
 
 static __attribute__((noinline)) void begin(struct nspr_call *n, const struct tls_lib *lib, PRFileDesc *fd,
-					    enum dir dir)
+					    enum dir dir, size_t method)
 {
 	int err = errno;
 
 	n->fd = fd;
+	n->own = layers_of(fd, n->layer, method);
 	n->outer = around;
 	around = (struct around){.handle = n->layer->secret, .fd = fd, .dir = dir};
 	asked = n->layer;
 	tap_socket(lib, n->layer->secret);
 	tap_begin(&n->c, (struct site){.lib = lib}, n->layer->secret, dir);
+	n->told = has(n, SHM_SLOT_OPENED);
 	errno = err;
 }
 
-static inline bool enter(struct nspr_call *n, PRFileDesc *fd, enum dir dir)
+static inline bool enter(struct nspr_call *n, PRFileDesc *fd, enum dir dir, size_t method)
 {
 	const struct tls_lib *lib;
 
 	n->layer = tls_layer(fd, &lib);
 	if (__builtin_expect(n->layer != NULL, 0))
-		begin(n, lib, fd, dir);
+		begin(n, lib, fd, dir, method);
 	return n->layer;
 }
 
@@ -134,17 +203,21 @@ static bool speaks_tls(const struct nspr_call *n)
 	       n->c.lib->SSL_GetPreliminaryChannelInfo(asked, &info, sizeof(info)) == 0 && info.values;
 }
 
+/* What do the program's layers do? They may flush when they are to read; a handshake's callbacks speak for themselves. */
+static void learn(const struct nspr_call *n, const struct around *in)
+{
+	for (unsigned d = 0; d < 2 && n->own; d++)
+		if (in->calls[d] && (d == in->dir || n->told))
+			set_add(&callers, caller(n->own, d));
+}
+
 /* Of @bytes that a call reported, those that are to be counted with it; *@ret_flags: as what. */
-static size_t share(struct nspr_call *n, const struct around *in, size_t bytes, uint16_t *ret_flags)
+static size_t share(const struct nspr_call *n, size_t bytes, uint16_t *ret_flags)
 {
 	bool told = has(n, SHM_SLOT_OPENED) && !has(n, SHM_SLOT_EARLY);
 
 	*ret_flags = 0;
-	if (!n->c.handle || !bytes)
-		return 0;
-	if (in->calls && n->c.slot)
-		atomic_fetch_or_explicit(&n->c.slot->state, SHM_SLOT_BELOW, memory_order_relaxed);
-	if (in->calls || (n->fd != n->layer && has(n, SHM_SLOT_BELOW)))
+	if (!n->c.handle || !bytes || (n->own && set_has(&callers, caller(n->own, n->c.dir))))
 		return 0;
 	if (told || nss_facts.ready(n->c.lib, n->c.handle))
 		return bytes;
@@ -165,10 +238,11 @@ static struct around out(struct nspr_call *n)
 
 static void count(const struct nspr_call *n, const struct around *in, size_t bytes)
 {
-	if ((around.handle && around.handle != n->layer->secret) || around.dir != in->dir || around.fd == n->fd)
+	if ((around.handle && around.handle != in->handle) || around.fd == n->fd)
 		return;
-	around.calls++;
-	around.bytes += in->bytes + bytes;
+	around.calls[in->dir]++;
+	if (around.dir == in->dir)
+		around.bytes += in->bytes + bytes;
 }
 
 /* The call is over and reported @num; its bytes are in these pieces, one after the other. */
@@ -177,8 +251,10 @@ static __attribute__((noinline)) void done(struct nspr_call *n, const struct nsp
 	struct around in = out(n);
 	uint16_t flags;
 	int err = errno;
-	size_t bytes = share(n, &in, num > 0 ? (size_t)num : 0, &flags), rest = bytes;
+	size_t bytes, rest;
 
+	learn(n, &in);
+	bytes = rest = share(n, num > 0 ? (size_t)num : 0, &flags);
 	for (int i = 0; i < vecs && rest; i++) {
 		size_t len = vec[i].len > 0 ? (size_t)vec[i].len : 0;
 
@@ -201,7 +277,7 @@ static void done_one(struct nspr_call *n, const void *buf, int num)
 int PR_Read(PRFileDesc *fd, void *buf, int num)
 {
 	struct nspr_call n;
-	bool ours = enter(&n, fd, DIR_RX);
+	bool ours = enter(&n, fd, DIR_RX, METHOD(read));
 	__typeof(&PR_Read) real = REAL_OF(PR_Read, n, fd);
 	int ret = real ? real(fd, buf, num) : -1;
 
@@ -213,7 +289,7 @@ int PR_Read(PRFileDesc *fd, void *buf, int num)
 int PR_Write(PRFileDesc *fd, const void *buf, int num)
 {
 	struct nspr_call n;
-	bool ours = enter(&n, fd, DIR_TX);
+	bool ours = enter(&n, fd, DIR_TX, METHOD(write));
 	__typeof(&PR_Write) real = REAL_OF(PR_Write, n, fd);
 	int ret = real ? real(fd, buf, num) : -1;
 
@@ -226,7 +302,7 @@ int PR_Write(PRFileDesc *fd, const void *buf, int num)
 int PR_Recv(PRFileDesc *fd, void *buf, int num, int flags, unsigned timeout)
 {
 	struct nspr_call n;
-	bool ours = !(flags & MSG_PEEK_NSPR) && enter(&n, fd, DIR_RX);
+	bool ours = !(flags & MSG_PEEK_NSPR) && enter(&n, fd, DIR_RX, METHOD(recv));
 	__typeof(&PR_Recv) real = ours ? REAL_OF(PR_Recv, n, fd) : REAL_AT(PR_Recv, fd);
 	int ret = real ? real(fd, buf, num, flags, timeout) : -1;
 
@@ -238,7 +314,7 @@ int PR_Recv(PRFileDesc *fd, void *buf, int num, int flags, unsigned timeout)
 int PR_Send(PRFileDesc *fd, const void *buf, int num, int flags, unsigned timeout)
 {
 	struct nspr_call n;
-	bool ours = enter(&n, fd, DIR_TX);
+	bool ours = enter(&n, fd, DIR_TX, METHOD(send));
 	__typeof(&PR_Send) real = REAL_OF(PR_Send, n, fd);
 	int ret = real ? real(fd, buf, num, flags, timeout) : -1;
 
@@ -250,7 +326,7 @@ int PR_Send(PRFileDesc *fd, const void *buf, int num, int flags, unsigned timeou
 int PR_Writev(PRFileDesc *fd, const struct nspr_vec *vec, int num, unsigned timeout)
 {
 	struct nspr_call n;
-	bool ours = enter(&n, fd, DIR_TX);
+	bool ours = enter(&n, fd, DIR_TX, METHOD(writev));
 	__typeof(&PR_Writev) real = REAL_OF(PR_Writev, n, fd);
 	int ret = real ? real(fd, vec, num, timeout) : -1;
 
@@ -277,7 +353,7 @@ static void done_file(struct nspr_call *n, int num)
 int PR_TransmitFile(PRFileDesc *fd, PRFileDesc *file, const void *head, int num, int flags, unsigned timeout)
 {
 	struct nspr_call n;
-	bool ours = enter(&n, fd, DIR_TX);
+	bool ours = enter(&n, fd, DIR_TX, METHOD(send));
 	__typeof(&PR_TransmitFile) real = REAL_OF(PR_TransmitFile, n, fd);
 	int ret;
 
@@ -292,7 +368,7 @@ int PR_TransmitFile(PRFileDesc *fd, PRFileDesc *file, const void *head, int num,
 int PR_SendFile(PRFileDesc *fd, void *data, int flags, unsigned timeout)
 {
 	struct nspr_call n;
-	bool ours = enter(&n, fd, DIR_TX);
+	bool ours = enter(&n, fd, DIR_TX, METHOD(send));
 	__typeof(&PR_SendFile) real = REAL_OF(PR_SendFile, n, fd);
 	int ret;
 
@@ -304,8 +380,8 @@ int PR_SendFile(PRFileDesc *fd, void *data, int flags, unsigned timeout)
 	return ret;
 }
 
-/* A connection that was accepted is the server's end. */
-static void accepted(PRFileDesc *fd)
+/* A TLS layer was made. If its handle was another one's, that is over, though nobody called PR_Close(). */
+static void made(PRFileDesc *fd, bool server)
 {
 	const struct tls_lib *lib;
 	PRFileDesc *layer = tls_layer(fd, &lib);
@@ -314,8 +390,19 @@ static void accepted(PRFileDesc *fd)
 	if (!layer)
 		return;
 	asked = layer;
-	tap_server(lib, layer->secret, true);
+	tap_close(lib, layer->secret, true);
+	if (server)
+		tap_server(lib, layer->secret, true);
 	errno = err;
+}
+
+PRFileDesc *SSL_ImportFD(PRFileDesc *model, PRFileDesc *fd)
+{
+	__typeof(&SSL_ImportFD) real = REAL_AT(SSL_ImportFD, NULL);
+	PRFileDesc *ret = real ? real(model, fd) : NULL;
+
+	made(ret, false);
+	return ret;
 }
 
 PRFileDesc *PR_Accept(PRFileDesc *listener, void *addr, unsigned timeout)
@@ -323,7 +410,7 @@ PRFileDesc *PR_Accept(PRFileDesc *listener, void *addr, unsigned timeout)
 	__typeof(&PR_Accept) real = REAL_AT(PR_Accept, listener);
 	PRFileDesc *fd = real ? real(listener, addr, timeout) : NULL;
 
-	accepted(fd);
+	made(fd, true); /* whoever accepts is the server */
 	return fd;
 }
 
@@ -339,10 +426,10 @@ int PR_AcceptRead(PRFileDesc *listener, PRFileDesc **ret, void **addr, void *buf
 	got = real ? real(listener, ret, addr, buf, num, timeout) : -1;
 	in = around;
 	around = outer;
-	if (got <= 0 || !ret || in.calls)
+	if (got <= 0 || !ret || in.calls[DIR_RX])
 		return got;
-	accepted(*ret);
-	if (enter(&n, *ret, DIR_RX))
+	made(*ret, true);
+	if (enter(&n, *ret, DIR_RX, METHOD(recv)))
 		done_one(&n, buf, got);
 	return got;
 }

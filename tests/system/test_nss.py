@@ -174,6 +174,26 @@ def test_calls(mode, version, tapped, agentd, net, scratch, monkeypatch):  # pyl
     assert forged(path) == truth
 
 
+@pytest.mark.skipif(not os.path.exists(snippet("nss_life")), reason="built without libnss3-dev")
+@pytest.mark.parametrize("tapped", BOTH, ids="+".join)
+@pytest.mark.parametrize("mode", ["reads", "writes", "buffers", "transmits", "methods", "pops", "duplex", "imported"])
+def test_life(mode, tapped, agentd, net, scratch, monkeypatch):  # pylint: disable=too-many-arguments
+    """Layers above TLS that change some of the calls; descriptors that are used again, however they were closed."""
+    monkeypatch.setenv("SNIP_NSS", database(scratch))
+    path = os.path.join(scratch, "forged.pcapng")
+    agent = agentd("-I", "any", "-D", "-w", path, "--pool-size", POOL)
+    plain = Pair("nss_life", [mode], net, os.path.join(scratch, "plain"), (), agent)
+    assert plain.outcome["client"][0] == 0 and plain.outcome["server"][0] == 0, plain.outcome
+
+    def attempt(i):
+        pair = Pair("nss_life", [mode], net, os.path.join(scratch, f"tapped{i}"), tapped, agent)
+        assert pair.outcome == plain.outcome
+        return list(pair.streams(tapped[0]))
+    truth = until_tapped(agent, len(tapped), attempt)
+    agent.stop()
+    assert sorted(forged(path)) == sorted(truth)
+
+
 @pytest.mark.parametrize("tapped", BOTH, ids="+".join)
 def test_early_data(tapped, agentd, selfserv, net, scratch):
     """The first connection brings the ticket, the second early data."""
