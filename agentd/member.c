@@ -3,6 +3,7 @@
 #include "member.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -68,6 +69,17 @@ static void know(struct member *m, const struct helper_event *e)
 	permit_judge(m, e);
 }
 
+/* Is nobody called @pid, or a zombie only? */
+static bool has_died(pid_t pid)
+{
+	struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+	bool died = p.fd == -1 ? errno == ESRCH : poll(&p, 1, 0) == 1;
+
+	if (p.fd != -1)
+		close(p.fd);
+	return died;
+}
+
 int member_add(struct family *f, const struct helper_pid *p, int32_t ns_pid, int pidfd, struct member **ret)
 {
 	struct member *m;
@@ -75,7 +87,7 @@ int member_add(struct family *f, const struct helper_pid *p, int32_t ns_pid, int
 
 	*ret = NULL;
 	for (unsigned i = 0; i < f->member_n; i++)
-		if (f->member[i]->p.pid == p->pid && !f->member[i]->dead_sweep) {
+		if (f->member[i]->p.pid == p->pid && (!f->member[i]->dead_sweep || has_died(p->pid))) {
 			*ret = f->member[i];
 			return 0;
 		}

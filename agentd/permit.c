@@ -49,6 +49,10 @@ void permit_judge(struct member *m, const struct helper_event *e)
 		policy_judge_event(f->lane->policy, e, &a);
 	else if (judged)
 		return; /* it has died, and a zombie has no program: it is what it was */
+	else if (!f->adopted && !policy_tells_children(f->lane->policy)) {
+		m->judged_rules = 0; /* likewise, and it ran the program of who attached: his verdict counts */
+		return;
+	}
 	m->denied = !a.tap;
 	if (a.isolate)
 		atomic_store(&f->r.v.h->isolate, 1);
