@@ -46,11 +46,12 @@ static const struct {
 	[MISSES_DETACHED] = {"detached",
 			     "libtlstap is loaded into it, but has not attached: it calls its TLS library past the tap "
 			     "(RTLD_DEEPBIND or dlsym), confines itself, or has another TLSTAP_SOCKET",
-			     "see libtlstap(7)"},
+			     "if by dlsym, preload libtlstap-dlsym.so, too; else see libtlstap(7)"},
 	[MISSES_PAST_TAP] = {"past_tap",
 			     "it is tapped, but agentd got no cleartext of it: it calls its TLS library past the tap "
 			     "(RTLD_DEEPBIND or dlsym), or its sessions ended with the handshake",
-			     "see the program's own log for handshakes that fail; else see libtlstap(7)"},
+			     "see the program's own log for handshakes that fail; "
+			     "if by dlsym, preload libtlstap-dlsym.so, too; else see libtlstap(7)"},
 };
 
 struct misses *misses_new(uint32_t max)
