@@ -278,6 +278,20 @@ bool conn_has_predecessor(const struct tap *t)
 	return c && c->left[end_of(t)].family == t->family->id;
 }
 
+/* The library of @t tells no random. Is @c then its connection? Somebody was at its end before, and nothing tells @t
+ * from a session inside his, or from the next one on the same ports. */
+static bool ambiguous(const struct conn *c, const struct tap *t)
+{
+	enum side end = end_of(t);
+
+	if ((t->random8 && !t->recalled) || (t->open.flags & (REC_OPEN_CHILD | REC_OPEN_MIDWAY)) || t->adopted)
+		return false;
+	for (const struct tap *o = c->taps; o; o = o->conn_next)
+		if (end_of(o) == end)
+			return true;
+	return c->left[end].off[0] || c->left[end].off[1];
+}
+
 uint64_t *conn_join(struct tap *t)
 {
 	struct lane *l = t->family->lane;
@@ -291,9 +305,14 @@ uint64_t *conn_join(struct tap *t)
 	}
 	real = t->real;
 	c = find(l, t->random8, &real);
+	if (c && !t->random8 && !c->taps && ambiguous(c, t))
+		c = NULL; /* all have left: it is the next one */
+	if (c && ambiguous(c, t)) {
+		l->unpaired_n++;
+		t->family->unpaired_n++;
+		return &l->sum.unpaired;
+	}
 	back = c && c->left[end_of(t)].family == t->family->id;
-	if (back && !t->random8 && !c->taps)
-		c = NULL; /* nothing tells it from its successor on the same ports, but that its end has left */
 	if (c && back && !(t->open.flags & REC_OPEN_CHILD) && !t->adopted)
 		for (unsigned d = 0; d < 2; d++) /* the handle lived on after SSL_free */
 			t->start[d] = c->left[end_of(t)].off[d];

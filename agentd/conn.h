@@ -48,8 +48,9 @@ struct conn {
 };
 
 /* The connection of @t, whose addresses are proven: found, or made.
- * Returns NULL; or which of the lane's counters its bytes belong to: denied (LANE_CONNS_MAX, CONN_END_TAPS_MAX), or
- * collision (another live connection is shown with the same addresses and ports: two namespaces may use the same). */
+ * Returns NULL; or which of the lane's counters its bytes belong to: denied (LANE_CONNS_MAX, CONN_END_TAPS_MAX),
+ * collision (another live connection is shown with the same addresses and ports: two namespaces may use the same), or
+ * unpaired (its library tells no random, and what was said at this end before cannot be told from it). */
 uint64_t *conn_join(struct tap *t);
 
 /* Cleartext of @t: @len bytes from connection offset @off.

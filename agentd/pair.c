@@ -302,6 +302,7 @@ static bool recall(struct tap *t)
 	for (unsigned i = 0; i < 2; i++) {
 		tuple_of(t, &t->e, &mine);
 		if (wire_random(l->wire, &mine, netns, t->open.client_random)) {
+			t->recalled = true;
 			t->open.flags &= (uint16_t)~REC_OPEN_SERVER;
 			t->open.flags |= t->server ? REC_OPEN_SERVER : 0;
 			memcpy(&t->random8, t->open.client_random, 8);

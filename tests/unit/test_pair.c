@@ -672,6 +672,42 @@ static void test_a_socket_without_any_random(void **state)
 	end_wire();
 }
 
+/* Another session on the socket of one, of the same process or of another one, or the next one on the same ports: whose
+ * bytes it has cannot be told, but they are never shown among the first one's. */
+static void test_two_sessions_without_any_random_on_one_socket(void **state)
+{
+	(void)state;
+	for (unsigned how = 0; how < 8; how++) {
+		bool seen = how & 1, first_is_over = how & 2, server = how & 4;
+		uint64_t id = seen ? 5 : 0;
+		struct app a, b;
+
+		if (!seen && first_is_over)
+			continue; /* that is another connection: see above */
+		begin_wire();
+		if (seen)
+			shown(5, ends(1, 1029, 2, 443), OWN_NETNS, 2, server ? SIDE_SERVER : SIDE_CLIENT, HELLOS_LOCAL,
+			      MINE);
+		a = silent(id, server, true);
+		talk(&a);
+		assert_int_equal(forged(id), 1500);
+		if (first_is_over)
+			app_free(&a);
+		turns(4);
+		b = silent(id + 60000, server, true); /* the same ports */
+		talk(&b);
+		pass(100);
+		assert_true(!conn_of(&b) && lane.sum.unpaired == 1500 && lane.unpaired_n == 1);
+		if (!first_is_over) {
+			talk(&a);
+			assert_int_equal(forged(id), 3000);
+			app_free(&a);
+		}
+		app_free(&b);
+		end_wire();
+	}
+}
+
 /* Closed before anybody could look: the wire had looked. But what is somebody else's socket is proven by nothing. */
 static void test_gone_without_any_random(void **state)
 {
@@ -742,6 +778,7 @@ int main(void)
 		cmocka_unit_test(test_an_outer_session_that_is_over),
 		cmocka_unit_test(test_the_wire_tells_a_sockets_random),
 		cmocka_unit_test(test_a_socket_without_any_random),
+		cmocka_unit_test(test_two_sessions_without_any_random_on_one_socket),
 		cmocka_unit_test(test_gone_without_any_random),
 		cmocka_unit_test(test_nothing_to_pair_by),
 	};
