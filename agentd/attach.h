@@ -23,7 +23,7 @@
 #define ATTACH_GUESTS_MAX 256			      /* processes that have connected and not yet asked */
 #define ATTACH_GUESTS_UID_MAX (ATTACH_GUESTS_MAX / 8) /* of one user but root */
 #define ATTACH_GUEST_S 0.2			      /* how long one may take to ask */
-#define ATTACH_LOOK_S 0.01			      /* how long one waits for what the helper has to do */
+#define ATTACH_LOOK_S 0.015			      /* how long one waits for what the helper has to do */
 #define ATTACH_COOKIE (1ull << 63)		      /* | number of the guest: cookies of what is asked here */
 #define ATTACH_PAUSE_S 0.1			      /* no descriptor is free: nobody is let in for so long */
 #define ATTACH_WARN_S 60.0			      /* a user's refused processes are told of once in so long */
