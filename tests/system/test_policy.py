@@ -598,7 +598,7 @@ def test_attaching_is_quick_and_many_may_come(agentd, net, scratch):
     ask(1, 5)
     waited, given = ask(1, 100)
     print("one at a time, microseconds: half", waited[50], "99 %", waited[98])
-    assert given.count(1) >= 90 and waited[50] < 10000, (given, waited)
+    assert given.count(1) >= 90 and waited[50] < 15000, (given, waited)
     waited, given = ask(200, 3)
     print("200 at once: given", given.count(1), "of 600; 99 %", waited[593])
     assert given.count(1) >= 20, "nobody gets in any more when many come"

@@ -416,6 +416,34 @@ static void test_switched_off(void **state)
 	policy_free(&policy);
 }
 
+/* Met again by its number, as the holder of a socket: it is no stranger, dead as it is, whether it was waited for or not. */
+static void test_a_dead_process_is_met_again(void **state)
+{
+	struct helper_pid p = {.pid = fork()};
+	struct family *f;
+
+	(void)state;
+	if (!p.pid) {
+		pause();
+		_exit(0);
+	}
+	begin();
+	assert_int_equal(answer_to(come(p.pid, 1000, true)), 1);
+	f = lane.families;
+	kill(p.pid, SIGKILL);
+	for (unsigned i = 0; i < 100 && !f->member[0]->dead_sweep; i++)
+		ev_run(loop, EVRUN_ONCE);
+	for (unsigned reaped = 0; reaped < 2; reaped++) {
+		assert_ptr_equal(family_member(f, &p, p.pid), f->member[0]);
+		assert_int_equal(f->member_n, 1);
+		waitpid(p.pid, NULL, 0);
+	}
+	p.pid = getppid(); /* somebody else, who lives */
+	assert_ptr_not_equal(family_member(f, &p, p.pid), f->member[0]);
+	assert_int_equal(f->member_n, 2);
+	finish();
+}
+
 /* Clients that ask through the real socket while the lane does what it does. */
 #define CROWD 8
 #define ROUNDS 20
@@ -495,6 +523,7 @@ int main(void)
 		cmocka_unit_test(test_look_and_namespace),
 		cmocka_unit_test(test_nobody_is_served_who_has_left),
 		cmocka_unit_test(test_switched_off),
+		cmocka_unit_test(test_a_dead_process_is_met_again),
 		cmocka_unit_test(test_a_thread_of_its_own),
 	};
 
