@@ -8,6 +8,7 @@
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Programs whose failure would be the host's, which guard it, or which start what others run in; and ourselves, or each
  * byte forged would be tapped again on its way out. By the last component of their path, for their places differ, with
@@ -85,6 +86,7 @@ static const char *const built_in[] = {
 	"incusd",
 	"agentd",
 	"receiverd",
+	"tlstap-*",
 };
 
 static const char *const list_name[] = {[POLICY_DENY] = "deny", [POLICY_ALLOW] = "allow", [POLICY_ISOLATE] = "isolate"};
@@ -238,14 +240,31 @@ static int add(struct policy *p, const struct policy *old, enum policy_list list
 	return 0;
 }
 
+/* Of a file that was replaced meanwhile the kernel says so; it is still that program. Returns false: not known. */
+static bool program_of(const char *exe, char ret[static HELPER_PATH_MAX])
+{
+	static const char gone[] = " (deleted)";
+	size_t n = exe ? strnlen(exe, HELPER_PATH_MAX) : 0;
+
+	if (n == 0 || n >= HELPER_PATH_MAX - 1)
+		return false;
+	memcpy(ret, exe, n + 1);
+	if (n > sizeof(gone) - 1 && strcmp(ret + n - (sizeof(gone) - 1), gone) == 0)
+		ret[n - (sizeof(gone) - 1)] = '\0';
+	return true;
+}
+
 int policy_load(struct policy *p, const struct opt_list list[static POLICY_LISTS], char err[static POLICY_ERR])
 {
 	struct policy fresh = {.of_user = false};
+	char own[HELPER_PATH_MAX] = "";
 	int ret = 0;
 
 	for (unsigned l = 0; l < POLICY_LISTS; l++)
 		for (size_t i = 0; i < list[l].n && !ret; i++)
 			ret = add(&fresh, p, (enum policy_list)l, list[l].item[i], err);
+	if (readlink("/proc/self/exe", own, sizeof(own) - 1) > 0)
+		(void)program_of(own, fresh.own);
 	policy_free(ret ? &fresh : p);
 	if (!ret)
 		*p = fresh;
@@ -333,20 +352,6 @@ static const char *find_built_in(const char *exe)
 	return NULL;
 }
 
-/* Of a file that was replaced meanwhile the kernel says so; it is still that program. Returns false: not known. */
-static bool program_of(const char *exe, char ret[static HELPER_PATH_MAX])
-{
-	static const char gone[] = " (deleted)";
-	size_t n = exe ? strnlen(exe, HELPER_PATH_MAX) : 0;
-
-	if (n == 0 || n >= HELPER_PATH_MAX - 1)
-		return false;
-	memcpy(ret, exe, n + 1);
-	if (n > sizeof(gone) - 1 && strcmp(ret + n - (sizeof(gone) - 1), gone) == 0)
-		ret[n - (sizeof(gone) - 1)] = '\0';
-	return true;
-}
-
 static void say(struct policy_answer *ret, bool tap, const char *what, const char *rule)
 {
 	ret->tap = tap;
@@ -368,6 +373,8 @@ void policy_judge(const struct policy *p, const struct policy_subject *subject, 
 		say(ret, false, "it is the first process, and that is never tapped", "");
 	else if (!program_of(subject->exe, exe))
 		say(ret, false, "its program is not known, or its path is too long", "");
+	else if (strcmp(exe, p->own) == 0)
+		say(ret, false, "it is agentd", "");
 	else if ((name = find_built_in(exe)) != NULL)
 		say(ret, false, "a program of this name or place is never tapped: ", name);
 	else if (p->of_cgroup && !s.cgroup)

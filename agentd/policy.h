@@ -41,7 +41,8 @@ struct policy_rule {
 struct policy {
 	struct policy_rule *rule[POLICY_LISTS];
 	unsigned n[POLICY_LISTS];
-	bool of_user, of_cgroup; /* some rule asks for it */
+	bool of_user, of_cgroup;   /* some rule asks for it */
+	char own[HELPER_PATH_MAX]; /* our own program, whatever it is called */
 };
 
 /* What is known of a process. */
