@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define LIBRARY "libtlstap.so"
+#define LIBRARY_DLSYM "libtlstap-dlsym.so"
 #define EXIT_TAP 125
 #define EXIT_EXEC 126
 #define EXIT_MISSING 127
@@ -30,7 +31,7 @@
 #define DISABLE_FILE TLSTAP_SYSCONFDIR "/disable" /* agentd's --disable-file */
 
 static const char usage[] =
-	"usage: tlstap run [--] COMMAND [ARGUMENT]...\n"
+	"usage: tlstap run [--dlsym] [--] COMMAND [ARGUMENT]...\n"
 	"       tlstap status [--json] [--socket PATH]\n"
 	"       tlstap doctor [--socket PATH]\n"
 	"       tlstap why PID [--socket PATH]\n"
@@ -46,6 +47,7 @@ static const char usage[] =
 	"disable switches all taps off within a second, without restarting anything\n"
 	"enable  switches them on again\n"
 	"\n"
+	"      --dlsym                   for a COMMAND that looks its TLS library up by dlsym(3)\n"
 	"      --json                    as JSON\n"
 	"      --socket PATH             of another agentd than the system's\n"
 	"      --file PATH               not the system's disable file: agentd's --disable-file\n"
@@ -127,18 +129,36 @@ static int preload(const char *lib)
 	return 0;
 }
 
+/* The library that stands in front of dlsym(3). Its place among the preloaded ones is of no matter to ours. */
+static int preload_dlsym(void)
+{
+	char lib[PATH_MAX];
+
+	if (!find("../libtlstap/" LIBRARY_DLSYM, TLSTAP_LIBDIR "/" LIBRARY_DLSYM, lib))
+		return complain(EXIT_TAP, LIBRARY_DLSYM, "not found");
+	return preload(lib);
+}
+
 static int cmd_run(char **argv)
 {
 	char lib[PATH_MAX];
+	bool by_name = false;
 	int r;
 
-	if (*argv && strcmp(*argv, "--") == 0)
-		argv++;
-	else if (*argv && **argv == '-')
-		return complain(EXIT_TAP, *argv, "no such option (see tlstap --help)");
+	for (; *argv && **argv == '-'; argv++) {
+		if (strcmp(*argv, "--") == 0) {
+			argv++;
+			break;
+		}
+		if (strcmp(*argv, "--dlsym") != 0)
+			return complain(EXIT_TAP, *argv, "no such option (see tlstap --help)");
+		by_name = true;
+	}
 	if (!*argv)
 		return complain(EXIT_TAP, "run", "which command? (see tlstap --help)");
 	r = find_library(lib);
+	if (r == 0 && by_name)
+		r = preload_dlsym();
 	if (r == 0)
 		r = preload(lib);
 	if (r)
