@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* reach_deepbind.c - reach_deepbind PLUGIN [ARG]...: runs plugin_main() of a plugin, which is loaded with RTLD_DEEPBIND. */
+/* reach_deepbind.c - reach_deepbind PLUGIN [ARG]...: loads a plugin with RTLD_DEEPBIND and runs its plugin_main(). */
 #include <dlfcn.h>
 #include <stdio.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* reach_next.c - a library to be preloaded, of the usual kind: malloc() and connect(), passed on to the next ones, which
- * are found by RTLD_NEXT. When the program ends, standard error says where they are. */
+/* reach_next.c - a library to be preloaded, of the usual kind: malloc() and connect(), passed on to the next ones,
+ * which are found by RTLD_NEXT. When the program ends, standard error says where they are. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>

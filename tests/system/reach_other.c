@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* reach_other.c - another library that interposes dlsym(), to be preloaded. Names that begin with SSL_ are said on standard
- * error. With OTHER_EXIT, a lookup of SSL_read ends the thread. */
+/* reach_other.c - another library that interposes dlsym(), to be preloaded. Names that begin with SSL_ are said on
+ * standard error. With OTHER_EXIT, a lookup of SSL_read ends the thread. */
 #include <dlfcn.h>
 #include <execinfo.h>
 #include <pthread.h>

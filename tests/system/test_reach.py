@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""libtlstap-dlsym.so and what it is not for: programs that look their TLS library up by name (Qt, ctypes) are tapped with
-it, and whoever else uses dlsym() gets what it got before; modules loaded with RTLD_DEEPBIND (PHP) are named."""
+"""libtlstap-dlsym.so and what it is not for: programs that look their TLS library up by name (Qt, ctypes) are tapped
+with it, and whoever else uses dlsym() gets what it got before; modules loaded with RTLD_DEEPBIND (PHP) are named."""
 import contextlib
 import os
 import re
@@ -11,7 +11,7 @@ import pytest
 import capture
 import net as network
 from services import Asyncio
-from proc import build_dir, compile_c, environment, library, run, wait_for
+from proc import build_dir, compile_c, environment, library, program, run, wait_for
 from stage import Stage, check_forged
 from test_effectiveness import held, start_agent, wait_named  # noqa: F401  # pylint: disable=unused-import
 from test_library import NEWEST_GLIBC
@@ -36,14 +36,14 @@ def shared(scratch, source, name, *options):
 @pytest.fixture
 def lookups(scratch):
     """lookups(preloaded libraries, *arguments) -> (standard output, standard error), as lines"""
-    program = compiled(scratch, "reach_lookups.c", "-pthread", "-ldl")
+    looker = compiled(scratch, "reach_lookups.c", "-pthread", "-ldl")
     own = os.path.join(scratch, "own.c")
     with open(own, "w", encoding="ascii") as f:
         f.write("int SSL_read(void); int SSL_read(void) { return 1; }\n")
     compile_c(own, os.path.join(scratch, "own.so"), "-shared", "-fPIC")
 
     def start(preloaded, *args, **env):
-        done = run([program, scratch, *args], env=environment(LD_PRELOAD=":".join(preloaded) or None, **env))
+        done = run([looker, scratch, *args], env=environment(LD_PRELOAD=":".join(preloaded) or None, **env))
         return done.stdout.decode().splitlines(), done.stderr.decode().splitlines()
     return start
 
@@ -69,7 +69,8 @@ def test_it_exports_dlsym_alone_and_needs_next_to_nothing():
 
 # -- others get what they got
 
-HOOKED = re.compile(r"(ssl|gnutls|after an error|after another) (SSL_(read|write|write_ex|free|connect|shutdown)|gnutls_record_recv):")
+HOOKED = re.compile(r"(ssl|gnutls|after an error|after another) "
+                    r"(SSL_(read|write|write_ex|free|connect|shutdown)|gnutls_record_recv):")
 
 
 def but_dlsym(lines):
@@ -98,17 +99,17 @@ def test_only_hooks_of_a_tls_library_change(lookups):
 
 def test_before_any_constructor(lookups, scratch):
     shared(scratch, "reach_early.c", "libearly.so")
-    program = compiled(scratch, "reach_lookups.c", "-pthread", "-Wl,--no-as-needed", f"-Wl,-rpath,{scratch}",
-                       os.path.join(scratch, "libearly.so"), name="early")
+    early = compiled(scratch, "reach_lookups.c", "-pthread", "-Wl,--no-as-needed", f"-Wl,-rpath,{scratch}",
+                     os.path.join(scratch, "libearly.so"), name="early")
     for order in orders(library(), dlsym_library()):
-        out = run([program, scratch], env=environment(LD_PRELOAD=":".join(order))).stdout.decode().splitlines()
+        out = run([early, scratch], env=environment(LD_PRELOAD=":".join(order))).stdout.decode().splitlines()
         assert out[0] == "early: libtlstap.so"
         assert out[1:] == [line.replace(" reach_lookups:", " early:") for line in lookups(order)[0]]
-    assert run([program, scratch]).stdout.startswith(b"early: libssl.so.3\n")
+    assert run([early, scratch]).stdout.startswith(b"early: libssl.so.3\n")
 
 
 def test_those_who_pass_calls_on_find_the_next_one(lookups, scratch):
-    """Two libraries, one after the other, with ours before, between and behind them: each one's next is where it was."""
+    """Two libraries, one after the other, ours before, between and behind them: each one's next is where it was."""
     first, second = (shared(scratch, "reach_next.c", f"{name}.so", f'-DNAME="{name}"', "-ldl") for name in "ab")
     _, plain = lookups([first, second])
     _, tapped = lookups([library(), first, second])
@@ -123,8 +124,8 @@ def test_those_who_pass_calls_on_find_the_next_one(lookups, scratch):
 
 
 def test_another_library_interposes_dlsym(lookups, scratch):
-    """Before us: it does not reach us, and all is as without us. Behind us: it sees each call it saw, from where it came;
-    and those of hooks, which we look at, twice."""
+    """Before us: it does not reach us, and all is as without us. Behind us: it sees each call it saw, from where it
+    came; and those of hooks, which we look at, twice."""
     other = shared(scratch, "reach_other.c", "other.so", "-ldl", "-pthread")
     plain = lookups([library(), other])
     assert "other: SSL_readx, " in " ".join(plain[1])
@@ -154,6 +155,13 @@ def test_threads_and_forks(lookups):
     for _ in range(5):
         out, _ = lookups([library(), dlsym_library()], "storm")
         assert out[1:] == ["ssl SSL_read: libtlstap.so SSL_read, errno 77, no error", "0 wrong"]
+
+
+def test_tlstap_run_has_an_option_for_it():
+    paths = [os.path.realpath(library()), os.path.realpath(dlsym_library())]
+    for args in (["--dlsym"], ["--dlsym", "--"]):
+        done = run([program("tlstap"), "run", *args, "printenv", "LD_PRELOAD"], env=environment(LD_PRELOAD="libm.so.6"))
+        assert done.stdout.decode() == ":".join([*paths, "libm.so.6"]) + "\n"
 
 
 @pytest.mark.parametrize("command", [["python3", "-c", "import ctypes, sqlite3, json; ctypes.CDLL(None).getpid()"],
@@ -275,12 +283,13 @@ def test_qt(stage):
 
 
 def test_two_libraries_by_name(stage, client):
-    """Two libssl and two libgnutls: of each kind, the functions of the first one that is looked up are ours. All work."""
+    """Two libssl and two libgnutls: of each kind, the functions of the first one looked up are ours. All work."""
     copies = os.path.join(build_dir(), "tests", "snippets", "copies")
     names = ("libssB.so.3", "libgnutlB.so.30")
     if not all(os.path.exists(os.path.join(copies, n)) for n in names):
         pytest.skip("not built: openssl-copies, gnutls-copy")
-    tapped_run(stage, ["env", f"LD_LIBRARY_PATH={copies}", client, network.CLIENT4, 8443, "two", *names], dlsym_library())
+    command = ["env", f"LD_LIBRARY_PATH={copies}", client, network.CLIENT4, 8443, "two", *names]
+    tapped_run(stage, command, dlsym_library())
     agent = stage.agent
     agent.check_balance()
     agent.stop()
@@ -304,12 +313,12 @@ def need_php():
         pytest.skip("no php-cli, php-curl")
 
 
-@pytest.mark.parametrize("script,preloaded", [(PHP_STREAM, ()), (PHP_STREAM, (dlsym_library(),)),
-                                              (PHP_CURL, ("libcurl.so.4",)), (PHP_CURL, ("libcurl.so.4", dlsym_library()))],
-                         ids=["stream", "stream+dlsym", "curl", "curl+dlsym"])
+@pytest.mark.parametrize("script,preloaded", [
+    (PHP_STREAM, ()), (PHP_STREAM, (dlsym_library(),)), (PHP_CURL, ("libcurl.so.4",)),
+    (PHP_CURL, ("libcurl.so.4", dlsym_library()))], ids=["stream", "stream+dlsym", "curl", "curl+dlsym"])
 def test_php(script, preloaded, stage):
-    """Its own streams call a libssl that it is linked with. Its extension for curl is loaded with RTLD_DEEPBIND: libcurl is
-    reached if it is there before."""
+    """Its own streams call a libssl that it is linked with. Its extension for curl is loaded with RTLD_DEEPBIND:
+    libcurl is reached if it is there before."""
     need_php()
     done = tapped_run(stage, ["php", "-r", script % f"{AT}php"], *preloaded)
     assert done.stdout == b"php\n" * BODY
@@ -363,7 +372,8 @@ def test_doctor_names_qt_unless_it_has_the_library(agentd, nginx, net, scratch, 
         delivered = agent.status()["sessions"]["delivered"]
         held(command, both).go()
         with contextlib.suppress(AssertionError):
-            wait_for(lambda: agent.status()["sessions"]["delivered"] > delivered, 3)  # pylint: disable=cell-var-from-loop
+            # pylint: disable-next=cell-var-from-loop
+            wait_for(lambda: agent.status()["sessions"]["delivered"] > delivered, 3)
             break
     else:
         pytest.fail(f"never tapped: {agent.status()}")
