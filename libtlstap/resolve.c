@@ -241,6 +241,11 @@ static const char *soname_of(const struct object *o)
 
 /* --- libraries ------------------------------------------------------------------------------------- */
 
+static inline bool is_self(uintptr_t p)
+{
+	return p >= self_lo && p < self_hi;
+}
+
 /* The real @name for a caller in @from, as the dynamic linker would have bound it. */
 static void *bind(const struct object *from, const char *name, const char *version)
 {
@@ -249,7 +254,7 @@ static void *bind(const struct object *from, const char *name, const char *versi
 	sym = version ? old_dlvsym(RTLD_NEXT, name, version) : old_dlsym(RTLD_NEXT, name);
 	if (sym)
 		return sym;
-	if (from->found && *from->name) {
+	if (from->found && *from->name && !is_self(from->lo)) {
 		h = old_dlopen(from->name, RTLD_LAZY | RTLD_NOLOAD);
 		if (h && version)
 			sym = old_dlvsym(h, name, version);
@@ -343,7 +348,7 @@ static const struct tls_lib *lib_of(const struct object *o)
 	uint32_t n;
 	void *h;
 
-	if (lib || !o->found || !*o->name)
+	if (lib || !o->found || !*o->name || is_self(o->lo))
 		return lib;
 	h = old_dlopen(o->name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
 	if (!h)
@@ -491,7 +496,7 @@ bool resolve_inside(const void *ra)
 	for (uint32_t i = 0; i < LIBS && atomic_load_explicit(&libs_ready[i], memory_order_acquire); i++)
 		if (inside(&libs[i], p))
 			return true;
-	return p >= self_lo && p < self_hi;
+	return is_self(p);
 }
 
 /* The library whose BIO functions @bio wants. Its method is the 2nd word since OpenSSL 3.0, else the 1st. */
@@ -533,7 +538,7 @@ static inline struct site reaches(const struct tls_lib *lib, const void *ra)
 {
 	uintptr_t p = (uintptr_t)ra;
 
-	return (struct site){.lib = lib, .internal = inside(lib, p) || (p >= self_lo && p < self_hi)};
+	return (struct site){.lib = lib, .internal = inside(lib, p) || is_self(p)};
 }
 
 /* The places where call site @ra may be remembered. */
@@ -582,7 +587,8 @@ static const struct tls_lib *obvious(const struct tls_facts *kind, const struct 
 /* A caller in @from that does not import @name has looked it up; if it is not the library, which calls itself. */
 static const struct tls_lib *looked_up(const struct object *from, const char *name, const struct tls_facts *kind)
 {
-	void *h = from->found && *from->name && old_dlopen ? old_dlopen(from->name, RTLD_LAZY | RTLD_NOLOAD) : NULL;
+	bool may = from->found && *from->name && !is_self(from->lo) && old_dlopen;
+	void *h = may ? old_dlopen(from->name, RTLD_LAZY | RTLD_NOLOAD) : NULL;
 	uintptr_t own = h ? (uintptr_t)old_dlsym(h, name) : 0;
 
 	if (h)
