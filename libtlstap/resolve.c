@@ -648,14 +648,25 @@ static const struct tls_lib *recall(const void *ra, const char *name)
 	return NULL;
 }
 
+/* The last handle of this thread that did not tell its owner, and who that was. */
+static __thread const void *silent;
+static __thread const struct tls_lib *silent_lib;
+
 struct site resolve(const void *ra, const char *name, const void *handle)
 {
 	const struct tls_lib *lib = handle ? owner(handle) : only(kind_of(name));
+	struct site ret;
 
 	if (__builtin_expect(lib != NULL, 1))
 		return reaches(lib, ra);
-	lib = recall(ra, name);
-	return lib ? reaches(lib, ra) : find(ra, name, handle);
+	if (!is_self((uintptr_t)ra))
+		lib = recall(ra, name);
+	else if (silent == handle && silent_lib && serves(silent_lib, kind_of(name)))
+		lib = silent_lib; /* it jumped from the function that our hook has called to another one */
+	ret = lib ? reaches(lib, ra) : find(ra, name, handle);
+	silent = handle;
+	silent_lib = ret.lib;
+	return ret;
 }
 
 struct site resolve_mute(const void *ra, const char *name)

@@ -164,8 +164,11 @@ def test_two_libgnutls_in_one_process(tapped, agentd, net, scratch):
     """Each by dlopen with RTLD_LOCAL, one under another name; sessions go to the one that made them."""
     path = os.path.join(scratch, "forged.pcapng")
     agent = agentd("-I", "any", "-D", "-w", path, "--pool-size", POOL)
+    plain = Pair("twolibs", ["50", "gnutls"], net, os.path.join(scratch, "plain"), (), agent)
     pair = Pair("twolibs", ["50", "gnutls"], net, os.path.join(scratch, "two"), tapped, agent)
     assert [pair.outcome[r][0] for r in ("client", "server")] == [0, 0], pair.outcome
+    assert {r: sorted(pair.outcome[r][1].splitlines()) for r in pair.outcome} == \
+        {r: sorted(plain.outcome[r][1].splitlines()) for r in plain.outcome}
     assert b"libraries 2" in pair.outcome["client"][1] and pair.outcome["client"][1].count(b"rounds: 0") == 2
     agent.check_balance()
     agent.stop()

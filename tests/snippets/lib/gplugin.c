@@ -45,7 +45,7 @@ int plugin_run(int fd, int is_server, int rounds, const char *name, char *ret, s
 {
 	gnutls_certificate_credentials_t cred;
 	gnutls_session_t s;
-	int n, err = 0;
+	int n, early, err = 0;
 
 	gnutls_certificate_allocate_credentials(&cred);
 	if (is_server)
@@ -54,6 +54,7 @@ int plugin_run(int fd, int is_server, int rounds, const char *name, char *ret, s
 	gnutls_set_default_priority(s);
 	gnutls_credentials_set(s, GNUTLS_CRD_CERTIFICATE, cred);
 	gnutls_transport_set_int(s, fd);
+	early = (int)gnutls_record_send(s, "too early", 9); /* it calls gnutls_record_send2() */
 	do
 		n = gnutls_handshake(s);
 	while (n < 0 && !gnutls_error_is_fatal(n));
@@ -74,6 +75,7 @@ int plugin_run(int fd, int is_server, int rounds, const char *name, char *ret, s
 		gnutls_bye(s, GNUTLS_SHUT_WR);
 	gnutls_deinit(s);
 	gnutls_certificate_free_credentials(cred);
-	snprintf(ret, size, "%s %s %d rounds: %d", name, is_server ? "server" : "client", rounds, err);
+	snprintf(ret, size, "%s %s %d rounds: %d, too early: %d", name, is_server ? "server" : "client", rounds, err,
+		 early);
 	return err;
 }
