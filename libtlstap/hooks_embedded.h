@@ -15,6 +15,7 @@ typedef int mbedtls_send_f(void *ctx, const unsigned char *buf, size_t len);
 typedef int mbedtls_recv_f(void *ctx, unsigned char *buf, size_t len);
 typedef int mbedtls_recv_timeout_f(void *ctx, unsigned char *buf, size_t len, uint32_t timeout);
 #define MBEDTLS_E_INTERNAL_ERROR (-0x6C00)
+#define MBEDTLS_E_WANT_WRITE (-0x6880)
 
 typedef struct WOLFSSL WOLFSSL;
 #define WOLFSSL_E_FATAL (-1)
@@ -40,6 +41,7 @@ typedef struct WOLFSSL WOLFSSL;
 
 #define MBEDTLS_ASKS(ASK)                                                             \
 	ASK(const char *, mbedtls_ssl_get_ciphersuite, (const void *ssl))             \
+	ASK(int, mbedtls_ssl_get_max_out_record_payload, (const void *ssl))           \
 	ASK(const char *, mbedtls_ssl_get_version, (const void *ssl))                 \
 	ASK(const char *, mbedtls_ssl_get_alpn_protocol, (const void *ssl))           \
 	ASK(int, mbedtls_net_send, (void *ctx, const unsigned char *buf, size_t len)) \

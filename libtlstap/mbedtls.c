@@ -13,6 +13,7 @@
 #include "notes.h"
 #include "resolve.h"
 
+#define RECORD_MAX 16384
 #define RANDOM_LEVEL 3 /* of the messages that show randoms */
 
 int mbedtls_ssl_read(struct mbedtls_ssl_context *ssl, unsigned char *buf, size_t len)
@@ -26,14 +27,61 @@ int mbedtls_ssl_read(struct mbedtls_ssl_context *ssl, unsigned char *buf, size_t
 	return n;
 }
 
+static bool ready(const struct tls_lib *lib, const void *ssl);
+
+/* The most that the library takes at once. */
+static size_t payload_max(const struct tls_lib *lib, const void *ssl)
+{
+	int max = lib->mbedtls_ssl_get_max_out_record_payload ? lib->mbedtls_ssl_get_max_out_record_payload(ssl) : 0;
+
+	return max > 0 ? (size_t)max : RECORD_MAX;
+}
+
+/* A call with @len bytes at @buf said WANT_WRITE: the library has made a record of them, and will report them when it is
+ * sent. The call that hears of that may be given no data any more. So they count now. */
+static void write_waits(struct call *c, const void *ssl, const unsigned char *buf, size_t len, size_t pending)
+{
+	size_t n = 0, max;
+	struct note *note;
+
+	if (buf && len && !pending && c->handle && ready(c->lib, ssl) && (note = note_write(ssl))) {
+		max = payload_max(c->lib, ssl);
+		n = len < max ? len : max;
+		note->pending = (uint32_t)n;
+	}
+	tap_leave(c, buf, n, 0);
+}
+
+/* It reported @n bytes, of which @pending were counted. */
+static void write_over(struct call *c, const void *ssl, const unsigned char *buf, size_t n, size_t pending)
+{
+	struct note *note = pending ? note_write(ssl) : NULL;
+	size_t more = n > pending ? n - pending : 0;
+
+	if (note) {
+		note->pending = 0;
+		note_told(ssl);
+	}
+	if (more && !buf)
+		tap_hole(c, more);
+	else
+		tap_leave(c, more ? buf + pending : NULL, more, 0);
+}
+
 int mbedtls_ssl_write(struct mbedtls_ssl_context *ssl, const unsigned char *buf, size_t len)
 {
 	struct call c;
+	struct note seen;
+	size_t pending;
 	int n;
 
 	tap_begin(&c, resolve_mute(HERE, __func__), ssl, DIR_TX);
 	n = REAL(c, mbedtls_ssl_write) ? REAL(c, mbedtls_ssl_write)(ssl, buf, len) : MBEDTLS_E_INTERNAL_ERROR;
-	tap_leave(&c, buf, n > 0 ? (size_t)n : 0, 0);
+	pending = note_read(ssl, &seen) ? seen.pending : 0;
+	if (n == MBEDTLS_E_WANT_WRITE)
+		write_waits(&c, ssl, buf, len, pending);
+	else
+		write_over(&c, ssl, buf, n > 0 ? (size_t)n : 0, n > 0 ? pending : 0);
 	return n;
 }
 

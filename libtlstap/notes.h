@@ -14,6 +14,7 @@
 struct note {
 	const int *socket; /* where the descriptor will be; NULL: nobody knows */
 	int fd;		   /* -1: none yet */
+	uint32_t pending;  /* bytes that were counted when the library took them, before it reported them */
 	bool has_client, has_server, server;
 	uint8_t client_random[32], server_random[32];
 };

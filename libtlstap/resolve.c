@@ -606,6 +606,7 @@ static __attribute__((noinline)) struct site find(const void *ra, const char *na
 	const struct tls_lib *lib;
 	struct object from, at;
 	struct wanted want;
+	void *member;
 	int err = errno;
 
 	(void)resolve_learn();
@@ -621,8 +622,11 @@ static __attribute__((noinline)) struct site find(const void *ra, const char *na
 			lib = looked_up(&from, name, kind);
 		if (!lib && old_dlsym && old_dlopen && old_dlvsym && old_dlclose) {
 			ret.real = bind(&from, name, want.version);
-			at = object_at(ret.real);
-			lib = ret.real ? lib_of(&at) : only(kind);
+			member = ret.real;
+			if (!member && kind == &openssl_facts) /* its library has none; this one all have */
+				member = bind(&from, "SSL_free", NULL);
+			at = object_at(member);
+			lib = member ? lib_of(&at) : only(kind);
 		}
 		if (lib && serves(lib, kind))
 			remember(lib, ra);

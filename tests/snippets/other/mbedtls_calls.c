@@ -2,9 +2,9 @@
 /* Every call of mbedTLS that moves data or makes a connection. Started as other.h says.
  * ARG: how the library gets at the socket: net (its own functions), timeout (those with a timeout), late (it is told
  *      where the descriptor will be before there is one), own (functions of the program);
- *      or (by net) nonblock, step (by step), implicit (handshake), half (one side is silent early), renegotiate,
- *      reset (five connections of one context), abandon (likewise, but the context is made anew and never freed),
- *      silly (arguments that make no sense) */
+ *      or (by net) nonblock, again (as that, and a call that is repeated is given no data), step (by step), implicit
+ *      (handshake), half (one side is silent early), renegotiate, reset (five connections of one context), abandon
+ *      (likewise, but the context is made anew and never freed), silly (arguments that make no sense) */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,9 +97,11 @@ static long call_write(void *ssl, const void *buf, size_t size)
 {
 	int n;
 
-	do
+	do {
 		n = mbedtls_ssl_write(ssl, buf, size);
-	while (again(n));
+		if (n == MBEDTLS_ERR_SSL_WANT_WRITE && other_is("again"))
+			buf = NULL;
+	} while (again(n));
 	if (n <= 0)
 		other_die("write", n);
 	return n;
@@ -137,7 +139,7 @@ static void give_socket(mbedtls_ssl_context *ssl)
 		mbedtls_ssl_set_bio(ssl, &net, mbedtls_net_send, NULL, mbedtls_net_recv_timeout);
 	} else {
 		net.fd = other_tcp();
-		if (other_is("nonblock"))
+		if (other_is("nonblock") || other_is("again"))
 			other_nonblock(net.fd);
 		mbedtls_ssl_set_bio(ssl, &net, mbedtls_net_send, mbedtls_net_recv, NULL);
 	}
