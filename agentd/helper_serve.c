@@ -333,6 +333,8 @@ static void __attribute__((noreturn)) loop(struct serve *s)
 		if (s->walk.active)
 			helper_walk_step(&s->walk, &s->out);
 		whose_step(&s->whose, &s->out);
+		if (s->blocked)
+			begin(s); /* what it waited for may be done, and nothing else wakes us */
 		netns_look(&s->nets, &s->out, now_ms());
 		tell_overrun(s);
 		flush(&s->out);

@@ -524,6 +524,23 @@ static void test_death_of_the_helper_is_told(void **state)
 	assert_int_equal(helper_flush(&h), -EPIPE);
 }
 
+/* What has to wait for something before it is begun when that is done, though nothing else happens. */
+static void test_waiting_for_each_other(void **state)
+{
+	struct helper_pid me = self();
+	struct conn c;
+
+	(void)state;
+	conn_make(&c, AF_INET);
+	for (uint64_t i = 1; i <= 4; i++)
+		assert_int_equal(helper_family(&h, i, NULL, 0), 0);
+	for (uint64_t i = 5; i < 200; i++)
+		assert_int_equal(helper_verify(&h, i, &me, 1, -1, &c.ce), 0);
+	for (uint64_t i = 1; i < 200; i++)
+		(void)await(i);
+	close_conn(&c);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, start, stop)
@@ -538,6 +555,7 @@ int main(void)
 		T(test_outstanding_is_bounded),
 		T(test_overrun_when_agentd_does_not_read),
 		T(test_family_finds_every_process_of_a_mapping),
+		T(test_waiting_for_each_other),
 		T(test_adopt_takes_only_sealed_memfds_of_root),
 		T(test_proc_answers),
 		T(test_other_network_namespace),
