@@ -165,9 +165,9 @@ void why_tell(struct lane *l, const struct helper_event *e, FILE *to)
 	}
 	fputs(WHY_NO, to);
 	subject(e, to);
-	if (e->what & HELPER_WHOSE_UNREADABLE)
+	if (e->what & HELPER_WHOSE_UNREADABLE && e->p.pid != 1)
 		fputs("may not be looked into: agentd must be started as root.\n", to);
-	else if (!*e->exe)
+	else if (!*e->exe && e->p.pid != 1)
 		fputs("has no program: it has ended, or is a thread of the kernel.\n", to);
 	else if (rule.tap)
 		fprintf(to, "is allowed, but all taps are switched off: %s exists (\"tlstap enable\" removes it).\n",
