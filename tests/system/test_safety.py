@@ -2,11 +2,17 @@
 """docs/safety.md: each test that it names exists, each trap is in it; and tests of small traps that have no better
 place."""
 import ast
+import fcntl
 import glob
 import os
 import re
 import resource
 import shutil
+import socket
+import struct
+import tempfile
+import threading
+import time
 
 import pytest
 
@@ -77,8 +83,8 @@ def test_program_without_libc(scratch):
                 if os.uname().machine == "x86_64" else
                 "void _start(void) { register long n __asm__(\"x8\") = 94, c __asm__(\"x0\") = 42;"
                 "__asm__ volatile(\"svc 0\" :: \"r\"(n), \"r\"(c)); for (;;); }\n")
-    run(["gcc", "-O1", "-fPIE", "-pie", "-nostdlib", "-nostartfiles", "-Wl,-dynamic-linker," + interpreter(), source, "-o",
-         program])
+    run(["gcc", "-O1", "-fPIE", "-pie", "-nostdlib", "-nostartfiles", "-Wl,-dynamic-linker," + interpreter(), source,
+         "-o", program])
     assert b"NEEDED" not in run(["readelf", "-d", program]).stdout
     for tap in (False, True):
         done = run([program], tap=tap, check=False)
@@ -149,3 +155,66 @@ def test_many_descriptors_allowed(agentd, net, scratch):
     agent = agentd("-I", "any", "-D", "-w", "/dev/null")
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     told_of_all(agent, ["prlimit", f"--nofile={most}", snippet("storm_process"), "once", 0], net, scratch, agent.env())
+
+
+SEALS = {"none": 0, "grow": fcntl.F_SEAL_GROW, "both": fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK}
+MAPPING = 1 << 22
+
+
+def odd_descriptor(what):
+    """What an agentd gone mad might hand out."""
+    if what == "directory":
+        return os.open("/tmp", os.O_RDONLY)
+    if what == "zeroes":
+        return os.open("/dev/zero", os.O_RDWR)
+    if what == "pipe":
+        return os.pipe()[0]
+    if what == "file":
+        with tempfile.TemporaryFile() as f:
+            os.ftruncate(f.fileno(), MAPPING)
+            return os.dup(f.fileno())
+    fd = os.memfd_create("odd", os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, 0 if what.startswith("short") else MAPPING)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS[what.rsplit(" ", 1)[1]])
+    return fd
+
+
+@pytest.mark.parametrize("what", ["memfd none", "memfd grow", "memfd both", "short both", "directory", "zeroes", "pipe",
+                                  "file", "nothing"])
+def test_whatever_agentd_hands_out(what, net, scratch):
+    """Only a sealed memfd of the size that was said is mapped, and used only if it looks like one."""
+    with open(os.path.join(ROOT, "common", "attach.h"), encoding="ascii") as f:
+        magic, abi = (int(n.rstrip("u"), 0) for n in re.findall(r"#define ATTACH_(?:MAGIC|ABI) (\w+)", f.read()))
+    folder = tempfile.mkdtemp(dir=scratch)
+    page, path = os.path.join(folder, "state"), os.path.join(folder, "sock")
+    handed_out = []
+
+    def serve(listener):
+        while True:
+            try:
+                guest = listener.accept()[0]
+            except OSError:
+                return
+            with guest:
+                guest.recv(64)
+                fds = [] if what == "nothing" else [odd_descriptor(what)]
+                socket.send_fds(guest, [struct.pack("=IIQ", magic, abi, MAPPING)], fds)
+                handed_out.append(what)
+                for fd in fds:
+                    os.close(fd)
+
+    plain = run([snippet("storm_process"), "once", 0], ns=net.server)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(path)
+        listener.listen(5)
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+
+        def tapped():
+            with open(page, "wb") as f:
+                f.write(struct.pack("=IIQII", magic, abi, time.monotonic_ns(), 0, 0))
+            done = run([snippet("storm_process"), "once", 0], ns=net.server,
+                       env=environment(tap=True, TLSTAP_SOCKET=path))
+            assert (done.stdout, done.stderr) == (plain.stdout, plain.stderr)
+            return handed_out
+        wait_for(tapped)
+        listener.shutdown(socket.SHUT_RDWR)

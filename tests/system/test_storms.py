@@ -33,7 +33,7 @@ STORMS = {
     "root": ("storm_confined", ALL, "GROW"),
     "namespaces": ("storm_confined", ALL, "THREAD"),
 }
-# AddressSanitizer itself needs more stack, more memory or /proc, or takes frames that a cancelled thread left for living
+# AddressSanitizer itself needs more stack, more memory or /proc; or a cancelled thread's frames are alive for it
 NOT_SANITIZED = {"profile", "limits", "root", "clone", "cancel", "async"}
 
 
