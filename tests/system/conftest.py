@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(
 # pylint: disable=wrong-import-position
 import net as network  # noqa: E402
 import proc  # noqa: E402
+import table  # noqa: E402
 import tapd  # noqa: E402
 import web  # noqa: E402
 
@@ -23,6 +24,7 @@ LOG_TAIL = 4000
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than some ten seconds")
+    config.addinivalue_line("markers", "shows(program, library): a row of README's table, see tests/lib/table.py")
 
 
 def pytest_sessionstart():
@@ -36,6 +38,7 @@ def pytest_runtest_makereport(item):
     result = yield
     report = result.get_result()
     setattr(item, "report_" + report.when, report)
+    table.record(item, report)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 import net as network
 from proc import run
 from stage import Stage
+from table import shows
 from web import Nginx, pattern
 
 pytestmark = pytest.mark.skipif(not shutil.which("firefox-esr"),
@@ -68,6 +69,7 @@ def stage(agentd, net, scratch, started):
     return Stage(agentd, net, scratch, started)
 
 
+@shows("Firefox", "NSS")
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
 def test_page(http2, stage, scratch):  # pylint: disable=redefined-outer-name
     site = stage.service(Site, False, http2=http2)

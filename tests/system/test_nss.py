@@ -7,15 +7,17 @@ import shutil
 import pytest
 
 import capture
+import net as network
 import web
 from proc import Daemon, environment, run, wait_for
-from services import Apache
+from services import Apache, Service
 from stage import Stage
+from table import shows
 from test_snippets import POOL, PORT, Pair, snippet
 
 BOTH = [("server",), ("client",), ("server", "client")]
 
-CURL = [web.PYTHON, os.path.join(web.LIB, "curl_nss.py")]
+CURL = [web.PYTHON, os.path.join(web.LIB, "libcurl.py"), "nss"]
 NO_CURL = run([*CURL, "-"], check=False).returncode != 0
 
 pytestmark = pytest.mark.skipif(not shutil.which("selfserv"), reason="no libnss3-tools")
@@ -128,6 +130,7 @@ def test_tstclnt_and_selfserv(version, tapped, agentd, selfserv, net, scratch):
     assert forged(path) == truth
 
 
+@shows("libcurl-nss", "NSS")
 @pytest.mark.skipif(NO_CURL, reason="no libcurl3-nss")
 @pytest.mark.parametrize("http", ["1", "2"])
 def test_curl(http, agentd, net, scratch, started):
@@ -141,6 +144,39 @@ def test_curl(http, agentd, net, scratch, started):
                keys=True)
     truth = s.check(3)
     assert all(sides[0].startswith(b"GET /file0" if http == "1" else b"PRI * HTTP/2.0") for sides in truth.values())
+
+
+class Selfserv(Service):
+    def prepare(self):
+        return ["selfserv", "-d", database(self.folder), "-n", "server", "-p", self.port, "-V", "tls1.2:tls1.3"]
+
+
+@shows("selfserv", "NSS")
+def test_selfserv_as_on_the_wire(agentd, net, scratch, started):
+    """Its client writes the keys down."""
+    s = Stage(agentd, net, scratch, started)
+    s.service(Selfserv, True)
+    for how in ([], ["--tls-max", "1.2"]):
+        got = s.client(False)(["curl", "-sfk", "--http0.9", *how, f"https://{network.SERVER4}/"]).stdout
+        assert b"GET / HTTP/1.1" in got  # it says what it was told
+    s.check(2)
+
+
+@shows("tstclnt", "NSS")
+def test_tstclnt_as_on_the_wire(agentd, net, scratch, started):
+    """Its server writes the keys down."""
+    s = Stage(agentd, net, scratch, started)
+    server = s.service(Apache, False, keys=True)
+    body = web.pattern(200000)
+    server.put("file", body)
+    script = os.path.join(scratch, "said")
+    with open(script, "wb") as f:
+        f.write(b"GET /file HTTP/1.0\r\n\r\n")
+    for version in ("tls1.2", "tls1.3"):
+        got = s.client(True)(["tstclnt", "-h", network.CLIENT4, "-p", 443, "-o", "-D", "-V", f"{version}:{version}",
+                              "-A", script]).stdout
+        assert got.endswith(body)
+    s.check(2)
 
 
 # What becomes of its bytes; a TLS layer that is told to do nothing says nothing.

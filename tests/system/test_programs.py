@@ -11,8 +11,9 @@ import pytest
 import capture
 import net as network
 from proc import environment, run, wait_for
-from services import Apache, Asyncio, Haproxy, Postfix, Postgres, Slapd, Vsftpd
+from services import Apache, Asyncio, Haproxy, Postfix, Postgres, Service, Slapd, Vsftpd
 from stage import FATES, Stage, wait_enough
+from table import shows
 from web import LIB, PYTHON, PythonServer, pattern
 
 KIB = 1024
@@ -39,6 +40,8 @@ def put_files(server):
         server.put(f"file{i}", pattern(50 * KIB * i + 1, seed=b"%d" % i))
 
 
+@shows("curl", "OpenSSL")
+@shows("Apache", "OpenSSL")
 @pytest.mark.parametrize("http", ["--http1.1", "--http2"])
 def test_curl_and_apache(stage, scratch, upload, http):
     """libcurl has a BIO method of its own, mod_ssl sits between filters; an HTTP/2 session is shown as it is."""
@@ -55,6 +58,7 @@ def test_curl_and_apache(stage, scratch, upload, http):
     assert any(sides[0].startswith(first) for sides in truth.values())
 
 
+@shows("Python asyncio", "OpenSSL")
 def test_asyncio(stage):
     """Memory BIOs: the TLS library never sees a socket, on neither side."""
     s = stage()
@@ -62,6 +66,7 @@ def test_asyncio(stage):
     s.check(15)
 
 
+@shows("HAProxy", "OpenSSL")
 def test_haproxy_front_and_back(stage):
     """One process is the server of one session and the client of the next; it changes root and user."""
     s = stage()
@@ -77,6 +82,59 @@ def test_haproxy_front_and_back(stage):
     s.check(20)
 
 
+@shows("wget", "GnuTLS")
+def test_wget(stage, scratch):
+    s = stage()
+    out = os.path.join(scratch, "out")
+
+    def client(do, host):
+        do(["wget", "-q", "--no-check-certificate", "-O", out, *[f"https://{host}/file{i}" for i in (1, 3, 0)]])
+        with open(out, "rb") as f:
+            assert f.read() == b"".join(pattern(50 * KIB * i + 1, seed=b"%d" % i) for i in (1, 3, 0))
+    s.all_ways(Apache, client, fill=put_files)
+    s.check(3)
+
+
+class GnutlsServ(Service):
+    """It says what it is told."""
+
+    def prepare(self):
+        return ["gnutls-serv", "--echo", "--quiet", "-p", self.port, "--x509certfile", self.cert, "--x509keyfile", self.key]
+
+    def stop(self):
+        self.daemon.kill()
+
+
+@shows("gnutls-cli", "GnuTLS")
+@shows("gnutls-serv", "GnuTLS")
+def test_gnutls_cli_and_serv(stage, scratch):
+    s = stage()
+    said = os.path.join(scratch, "said")
+    with open(said, "wb") as f:
+        f.write(b"".join(b"line %d\n" % i for i in range(2000)))
+
+    def client(do, host):
+        for version in ("1.2", "1.3"):
+            done = do(["bash", "-c", f"(cat {said}; sleep 2) | exec gnutls-cli --no-ca-verification --priority "
+                       f"NORMAL:-VERS-ALL:+VERS-TLS{version} {host}"])
+            assert b"line 1999\n" in done.stdout
+    s.all_ways(GnutlsServ, client)
+    s.check(6)
+
+
+@shows("libcurl-gnutls", "GnuTLS")
+@pytest.mark.parametrize("http", ["1", "2"])
+def test_libcurl_gnutls(http, stage):
+    s = stage()
+
+    def client(do, host):
+        got = do([PYTHON, os.path.join(LIB, "libcurl.py"), "gnutls", http, *[f"https://{host}/file{i}" for i in (1, 3)]])
+        assert got.stdout == b"".join(pattern(50 * KIB * i + 1, seed=b"%d" % i) for i in (1, 3))
+    s.all_ways(Apache, client, fill=put_files)
+    truth = s.check(3)
+    assert all(sides[0].startswith(b"GET /file1" if http == "1" else b"PRI * HTTP/2.0") for sides in truth.values())
+
+
 def git_repository(server):
     """A repository in @server's folder, with one file that does not compress."""
     bare, work = server.path("git/repo.git"), server.path("work")
@@ -89,6 +147,7 @@ def git_repository(server):
     run(["git", "clone", "-q", "--bare", work, bare])
 
 
+@shows("git", "GnuTLS")
 def test_git_over_https(stage, scratch):
     """libcurl with GnuTLS, which gets push and pull functions instead of a socket."""
     s = stage()
@@ -103,6 +162,8 @@ def test_git_over_https(stage, scratch):
     s.check(3)
 
 
+@shows("ldapsearch", "GnuTLS")
+@shows("slapd", "GnuTLS")
 def test_ldap(stage):
     """GnuTLS with push and pull functions on both sides; slapd's threads take turns; StartTLS begins in mid-flow."""
     s = stage()
@@ -140,6 +201,9 @@ print length($u->get("https://$ARGV[0]/file$_")->content), "\\n" for 1, 2;
 """
 
 
+@shows("Ruby Net::HTTP", "OpenSSL")
+@shows("Perl IO::Socket::SSL", "OpenSSL")
+@shows("Perl LWP", "OpenSSL")
 def test_ruby_and_perl(stage):
     s = stage()
 
@@ -152,6 +216,8 @@ def test_ruby_and_perl(stage):
     s.check(9)
 
 
+@shows("PostgreSQL", "OpenSSL")
+@shows("psql", "OpenSSL")
 def test_postgres(stage):
     """TLS begins after PostgreSQL's own question; libssl and libgnutls are in one process."""
     s = stage()
@@ -175,6 +241,8 @@ with smtplib.SMTP(sys.argv[1], 25, timeout=60) as smtp:
 """
 
 
+@shows("Postfix", "OpenSSL")
+@shows("Python smtplib", "OpenSSL")
 def test_postfix_starttls(stage):
     """smtpd closes every descriptor it does not know and uses other sockets within the handshake."""
     s = stage()
@@ -184,6 +252,8 @@ def test_postfix_starttls(stage):
         assert sides[0].lower().startswith(b"ehlo ") and sides[0].count(b"line\r\n") == 10000
 
 
+@shows("vsftpd", "OpenSSL")
+@shows("lftp", "GnuTLS")
 def test_vsftpd(stage, scratch, upload):
     """Its children come from clone(2), have descriptor 0 as their TLS socket and another root."""
     s = stage()

@@ -3,6 +3,7 @@
 import net as network
 from services import Asyncio, Service
 from stage import Stage, Unread, check_forged
+from table import shows
 from web import certificate
 from wire import shifted
 
@@ -14,6 +15,7 @@ class SslServer(Service):
         return ["openssl", "s_server", "-accept", str(self.port), "-cert", self.cert, "-key", self.key, "-www", "-quiet"]
 
 
+@shows("openssl s_server -www", "OpenSSL")
 def test_s_server_www(agentd, net, scratch, started):
     s = Stage(agentd, net, scratch, started)
     s.service(SslServer, True)
@@ -25,6 +27,7 @@ def test_s_server_www(agentd, net, scratch, started):
     assert all(b"s_server" in page and any(page in sides[1] for sides in truth.values()) for page in pages)
 
 
+@shows("openssl ocsp", "OpenSSL")
 def test_http_client(agentd, net, scratch, started):
     """The OCSP client asks over HTTPS; what it asks is all that matters here."""
     s = Stage(agentd, net, scratch, started)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""curl_nss.py VERSION URL... - fetch these one after the other with the libcurl that stands on NSS; print the bodies.
-VERSION: 1 or 2, of HTTP. With - as VERSION it only says whether that libcurl can be had."""
+"""libcurl.py TLS VERSION URL... - fetch these one after the other with the libcurl that stands on TLS, which is nss or
+gnutls; print the bodies. VERSION: 1 or 2, of HTTP. With - as VERSION it only says whether that libcurl can be had."""
 import ctypes
 import sys
 
@@ -9,8 +9,8 @@ HTTP_VERSIONS = {"1": 2, "2": 3}
 RESPONSE_CODE = 0x200002
 
 
-def main(version, urls):
-    curl = ctypes.CDLL("libcurl-nss.so.4")
+def main(tls, version, *urls):
+    curl = ctypes.CDLL(f"libcurl-{tls}.so.4")
     if version == "-":
         return
     curl.curl_easy_init.restype = ctypes.c_void_p
@@ -33,4 +33,4 @@ def main(version, urls):
     curl.curl_easy_cleanup(handle)
 
 
-main(sys.argv[1], sys.argv[2:])
+main(*sys.argv[1:])
