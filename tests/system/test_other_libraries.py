@@ -145,6 +145,16 @@ def test_tls_1_2(library, mode, tapped, runs, monkeypatch):
     programs.check(path)
 
 
+@pytest.mark.parametrize("library", [pytest.param(lib, marks=has(lib)) for lib in ("mbedtls", "wolfssl")])
+def test_dtls_is_left_alone(library, runs):
+    path, programs = runs(library, ("server", "client"))
+    programs.until_tapped("dtls")
+    counters = programs.agent.check_balance()
+    assert counters["not_tcp"] == counters["reported"] > 0, counters
+    programs.agent.stop()
+    assert not capture.flows(path)
+
+
 @has("boringssl")
 @pytest.mark.parametrize("tapped", BOTH, ids="+".join)
 def test_early_data(tapped, runs):

@@ -4,7 +4,7 @@
  *      where the descriptor will be before there is one), own (functions of the program);
  *      or (by net) nonblock, again (as that, and a call that is repeated is given no data), step (by step), implicit
  *      (handshake), half (one side is silent early), renegotiate, reset (five connections of one context), abandon
- *      (likewise, but the context is made anew and never freed), silly (arguments that make no sense) */
+ *      (likewise, but the context is made anew and never freed), dtls (two lines), silly (arguments that make no sense) */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +17,7 @@
 #include <mbedtls/net_sockets.h>
 #include <mbedtls/pk.h>
 #include <mbedtls/ssl.h>
+#include <mbedtls/timing.h>
 #include <mbedtls/version.h>
 #include <mbedtls/x509_crt.h>
 
@@ -31,6 +32,7 @@ static mbedtls_x509_crt cert;
 static mbedtls_pk_context key;
 static mbedtls_ssl_context context;
 static mbedtls_net_context net;
+static mbedtls_timing_delay_context timer;
 
 static void must(int ret, const char *what)
 {
@@ -58,10 +60,13 @@ static void init(void)
 	mbedtls_net_init(&net);
 	must(mbedtls_ctr_drbg_seed(&drbg, mbedtls_entropy_func, &entropy, NULL, 0), "seed");
 	must(mbedtls_ssl_config_defaults(&conf, other_server ? MBEDTLS_SSL_IS_SERVER : MBEDTLS_SSL_IS_CLIENT,
-					 MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT),
+					 other_is("dtls") ? MBEDTLS_SSL_TRANSPORT_DATAGRAM
+							  : MBEDTLS_SSL_TRANSPORT_STREAM,
+					 MBEDTLS_SSL_PRESET_DEFAULT),
 	     "defaults");
 	mbedtls_ssl_conf_authmode(&conf, MBEDTLS_SSL_VERIFY_NONE);
 	mbedtls_ssl_conf_rng(&conf, mbedtls_ctr_drbg_random, &drbg);
+	mbedtls_ssl_conf_dtls_cookies(&conf, NULL, NULL, NULL);
 	mbedtls_ssl_conf_renegotiation(&conf, MBEDTLS_SSL_RENEGOTIATION_ENABLED);
 	if (!other_server)
 		return;
@@ -134,6 +139,10 @@ static void give_socket(mbedtls_ssl_context *ssl)
 	} else if (other_is("late")) {
 		mbedtls_ssl_set_bio(ssl, &net, mbedtls_net_send, mbedtls_net_recv, NULL);
 		net.fd = other_tcp();
+	} else if (other_is("dtls")) {
+		net.fd = other_udp();
+		mbedtls_ssl_set_bio(ssl, &net, mbedtls_net_send, mbedtls_net_recv, mbedtls_net_recv_timeout);
+		mbedtls_ssl_set_timer_cb(ssl, &timer, mbedtls_timing_set_delay, mbedtls_timing_get_delay);
 	} else if (other_is("timeout")) {
 		net.fd = other_tcp();
 		mbedtls_ssl_set_bio(ssl, &net, mbedtls_net_send, NULL, mbedtls_net_recv_timeout);
@@ -168,7 +177,10 @@ static void end(mbedtls_ssl_context *ssl)
 	do
 		ret = mbedtls_ssl_close_notify(ssl);
 	while (again(ret));
-	other_close(net.fd);
+	if (other_is("dtls"))
+		close(net.fd);
+	else
+		other_close(net.fd);
 }
 
 /* Who has said that it is silent may still hear. */
@@ -228,6 +240,8 @@ static void one(mbedtls_ssl_context *ssl)
 		renegotiate(ssl);
 	else if (other_is("silly"))
 		silly(ssl);
+	else if (other_is("dtls"))
+		other_line(&calls, ssl, 0);
 	else
 		other_talk(&calls, ssl);
 	end(ssl);

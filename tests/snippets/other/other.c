@@ -96,6 +96,27 @@ int other_tcp(void)
 	return fd;
 }
 
+int other_udp(void)
+{
+	struct sockaddr_in mine = address, peer = {.sin_family = AF_INET};
+	socklen_t len = sizeof(peer);
+	int fd = socket(AF_INET, SOCK_DGRAM, 0), tcp;
+	char first;
+
+	if (!other_server) {
+		other_must(connect(fd, (void *)&address, sizeof(address)) == 0, "connect");
+		tcp = other_tcp(); /* which the server ends when it has bound its socket */
+		other_must(read(tcp, &first, 1) == 0, "read");
+		close(tcp);
+		return fd;
+	}
+	other_must(bind(fd, (void *)&mine, sizeof(mine)) == 0, "bind");
+	close(other_tcp());
+	other_must(recvfrom(fd, &first, 1, MSG_PEEK, (void *)&peer, &len) == 1, "recvfrom");
+	other_must(connect(fd, (void *)&peer, len) == 0, "connect");
+	return fd;
+}
+
 void other_nonblock(int fd)
 {
 	int size = SMALL;

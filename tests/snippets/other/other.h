@@ -25,6 +25,7 @@ void other_must(bool ok, const char *what);
 const char *other_file(const char *variable); /* SNIP_CERT, SNIP_KEY */
 
 int other_tcp(void);	     /* connect or accept one */
+int other_udp(void);	     /* a socket of datagrams, connected to the other end */
 void other_nonblock(int fd); /* it shall not wait any more, and hold little */
 void other_wait(int fd, bool write);
 void other_close(int fd); /* shutdown, read to the end, close */

@@ -2,7 +2,7 @@
 /* Every call of wolfSSL that moves data or makes a connection. Started as other.h says.
  * ARG: fd; sendrecv (wolfSSL_send(), wolfSSL_recv()); writev; nonblock; peek; implicit (handshake); negotiate;
  *      half (one side is silent early); own (functions of the program move the bytes, and never wait);
- *      clear (five connections of one WOLFSSL); silly (arguments that make no sense) */
+ *      clear (five connections of one WOLFSSL); dtls (two lines); silly (arguments that make no sense) */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,7 +104,10 @@ static int own_send(WOLFSSL *ssl, char *buf, int size, void *arg)
 static void init(void)
 {
 	other_must(wolfSSL_Init() == WOLFSSL_SUCCESS, "init");
-	ctx = wolfSSL_CTX_new(other_server ? wolfSSLv23_server_method() : wolfSSLv23_client_method());
+	if (other_is("dtls"))
+		ctx = wolfSSL_CTX_new(other_server ? wolfDTLSv1_2_server_method() : wolfDTLSv1_2_client_method());
+	else
+		ctx = wolfSSL_CTX_new(other_server ? wolfSSLv23_server_method() : wolfSSLv23_client_method());
 	other_must(ctx != NULL, "context");
 	if (getenv("SNIP_TLS") && strcmp(getenv("SNIP_TLS"), "1.2") == 0)
 		wolfSSL_CTX_set_options(ctx, WOLFSSL_OP_NO_TLSv1_3);
@@ -167,7 +170,7 @@ static void silly(WOLFSSL *ssl)
 static void one(WOLFSSL *ssl)
 {
 	other_begin();
-	tcp = other_tcp();
+	tcp = other_is("dtls") ? other_udp() : other_tcp();
 	if (other_is("nonblock"))
 		other_nonblock(tcp);
 	if (!other_is("own"))
@@ -177,11 +180,16 @@ static void one(WOLFSSL *ssl)
 		half(ssl);
 	else if (other_is("silly"))
 		silly(ssl);
+	else if (other_is("dtls"))
+		other_line(&calls, ssl, 0);
 	else
 		other_talk(&calls, ssl);
 	printf("queue %lu\n", wolfSSL_ERR_peek_error());
 	(void)wolfSSL_shutdown(ssl);
-	other_close(tcp);
+	if (other_is("dtls"))
+		close(tcp);
+	else
+		other_close(tcp);
 }
 
 int main(int argc, char **argv)
