@@ -171,6 +171,7 @@ static void slot_begin(struct shm_slot *s, uint16_t producer)
 		store(&s->base[d], load(&s->rep[d]));
 		store(&s->done[d], load(&s->rep[d]));
 		store(&s->start[d], 0);
+		store(&s->inner[d], 0);
 		store(&s->begin[d], 0);
 		store(&s->end[d], 0);
 	}

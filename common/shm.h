@@ -114,7 +114,9 @@ struct shm_slot {
 	/* the writer's again, but seldom used */
 	_Atomic uint64_t base[2];  /* rep when this use began */
 	_Atomic uint64_t start[2]; /* connection offset where this use began: of a parent's connection, or 0 */
-	uint8_t pad[32];
+	_Atomic uint64_t
+		inner[2]; /* bytes of this use that the library reported to itself: its outer call has them, too */
+	uint8_t pad[16];
 };
 static_assert(sizeof(struct shm_slot) == 192, "layout");
 static_assert(offsetof(struct shm_slot, taken) == 64, "layout");

@@ -228,6 +228,7 @@ void tap_begin(struct call *c, struct site site, void *handle, enum dir dir)
 	c->handle = handle;
 	c->dir = dir;
 	c->slot = NULL;
+	c->inner = 0;
 	c->internal = site.internal;
 	if (!attach_on() || !site.lib || !handle || (site.internal && nested(c, frame)) ||
 	    !(c->producer = attach_producer(&c->parent))) {
@@ -252,6 +253,7 @@ void tap_begin(struct call *c, struct site site, void *handle, enum dir dir)
 	}
 	if (c->slot) {
 		c->other = load_acq(&c->slot->done[!dir]);
+		c->inner = load(&c->slot->inner[dir]);
 		store_rel(&c->slot->begin[dir], load(&c->slot->end[dir]) + 1);
 	}
 }
@@ -299,6 +301,8 @@ static struct shm_slot *count(struct call *c, struct rec *r, size_t n, uint16_t 
 		c->slot = s;
 	}
 	store_rel(&s->rep[dir], r->off + n); /* first the count, then the copy */
+	if (c->internal)
+		store(&s->inner[dir], load(&s->inner[dir]) + n);
 	if (flags & REC_F_EARLY)
 		store(&s->state, load(&s->state) | SHM_SLOT_EARLY);
 	else if (load(&s->state) & SHM_SLOT_EARLY)
@@ -338,13 +342,28 @@ static void write_records(const struct shm_slot *s, struct rec *r, const void *b
 	}
 }
 
+/* Of @n bytes that a call reported, those that calls within it have counted. tap_begin() knows them, but not where a
+ * program has switched stacks in between: then another call is this thread's innermost. */
+static size_t counted_within(const struct call *c, size_t n)
+{
+	const struct shm_slot *s = c->slot ? c->slot : shm_find(&attach_shm, c->producer, c->handle);
+	uint64_t inner = s && !c->internal ? load(&s->inner[c->dir]) : 0;
+
+	inner = inner > c->inner ? inner - c->inner : 0;
+	return inner < n ? (size_t)inner : n;
+}
+
 static struct shm_slot *put(struct call *c, enum rec_type type, const void *buf, size_t n, uint16_t flags)
 {
 	struct rec r;
 	struct shm_slot *s;
+	size_t within;
 
 	if (!attach_on()) /* switched off while we were inside: nothing is taken any more */
 		n = 0;
+	within = n ? counted_within(c, n) : 0;
+	n -= within;
+	buf = buf ? (const uint8_t *)buf + within : NULL;
 	s = n ? count(c, &r, n, flags) : c->slot;
 	if (n && s) {
 		r.type = (uint16_t)type;

@@ -28,6 +28,7 @@ struct call {
 	void *handle; /* NULL: nothing to tap */
 	struct shm_slot *slot;
 	uint64_t other; /* a write: offset of RX at its entry */
+	uint64_t inner; /* the slot's, at the entry */
 	enum dir dir;
 	bool internal; /* the caller is the TLS library itself, or libtlstap */
 	uint16_t producer, parent;

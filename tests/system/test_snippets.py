@@ -31,6 +31,7 @@ PROGRAMS = [
     ("halfclose", [], EVERYTHING),
     ("membio", [], EVERYTHING),
     ("longjmp", [], EVERYTHING),
+    ("coroutines", [], EVERYTHING),
     ("sslbio", ["plain"], EVERYTHING),
     ("sslbio", ["ex"], EVERYTHING),
     ("sslbio", ["buffer"], EVERYTHING),
