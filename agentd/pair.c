@@ -582,7 +582,9 @@ void pair_open(struct tap *t, const struct told *told)
 
 void pair_tend(struct tap *t)
 {
-	if (t->family->lane->now_ns - t->asked_ns > TAP_PAIR_NS)
+	uint64_t now_ns = t->family->lane->now_ns;
+
+	if (now_ns - t->came_ns > TAP_PAIR_NS && now_ns - t->asked_ns > TAP_PAIR_MIN_NS)
 		unpaired(t);
 	else
 		decide(t);

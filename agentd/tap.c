@@ -299,7 +299,7 @@ static bool goes_on(struct tap *t, const struct rec_open *o, const struct endpoi
 	return (stated && !t->destroyed) || pair_renegotiated(t, o);
 }
 
-static void use_open(struct tap *t, const struct rec *r, const uint8_t *data)
+static void use_open(struct tap *t, const struct rec *r, const uint8_t *data, uint64_t came_ns)
 {
 	struct rec_open o;
 	struct endpoint e = {.ver = 0};
@@ -333,6 +333,7 @@ static void use_open(struct tap *t, const struct rec *r, const uint8_t *data)
 	if (again)
 		return;
 	t->server = o.flags & REC_OPEN_SERVER;
+	t->came_ns = came_ns;
 	t->e = e;
 	memcpy(&t->random8, o.client_random, 8);
 	t->early_known = t->destroyed = t->shut = t->adopted = false;
@@ -508,14 +509,14 @@ static enum verdict judge(struct tap *t, const struct rec *r, const uint8_t *dat
 	return ripe || (tx <= t->next[DIR_TX] && rx <= t->next[DIR_RX]) ? USE : WAIT;
 }
 
-static bool use(struct tap *t, const struct rec *r, const uint8_t *data)
+static bool use(struct tap *t, const struct rec *r, const uint8_t *data, uint64_t came_ns)
 {
 	switch (r->type) {
 	case REC_DATA:
 	case REC_HOLE:
 		return use_data(t, r, data);
 	case REC_OPEN:
-		use_open(t, r, data);
+		use_open(t, r, data, came_ns);
 		return true;
 	case REC_CLOSE:
 		if (!(r->flags & REC_F_FREE)) {
@@ -594,7 +595,7 @@ bool tap_record(struct tap *t, const struct rec *r, const uint8_t *data)
 			(void)hold(t, r, data);
 		return true;
 	}
-	if (!t->first && judge(t, r, data, f->lane->now_ns, false, false) == USE && use(t, r, data))
+	if (!t->first && judge(t, r, data, f->lane->now_ns, false, false) == USE && use(t, r, data, f->lane->now_ns))
 		return true;
 	if (hold(t, r, data)) {
 		if (too_much(t))
@@ -626,7 +627,7 @@ bool tap_run(struct tap *t)
 		bool ripe = last || f->sweep >= h->sweep + 2 || too_much(t);
 		enum verdict v = judge(t, &h->r, h->data, h->ns, ripe, last);
 
-		if (v == WAIT || (v == USE && !use(t, &h->r, h->data)))
+		if (v == WAIT || (v == USE && !use(t, &h->r, h->data, h->ns)))
 			break;
 		if (v == DROP && h->r.type == REC_DATA)
 			sum(t)->taken -= h->r.len; /* decided before, under another name */
@@ -746,7 +747,7 @@ void tap_adopt(struct tap *t)
 			return;
 	}
 	t->gen = gen - 1;
-	use_open(t, &r, (const uint8_t *)&open.o);
+	use_open(t, &r, (const uint8_t *)&open.o, t->family->lane->now_ns);
 	t->adopted = true;
 }
 

@@ -17,7 +17,8 @@
 #include "sockdiag.h"
 
 #define TAP_HELD_MAX (16u << 20)	 /* memory of what waits for one tap */
-#define TAP_PAIR_NS (10ull * 1000000000) /* how long a connection may wait for its pairing */
+#define TAP_PAIR_NS (10ull * 1000000000) /* how long a connection may wait for its pairing, since its OPEN came ... */
+#define TAP_PAIR_MIN_NS 200000000ull	 /* ... and since the one before it in its slot was done with */
 #define TAP_IN_FLIGHT_NS 10000000ull	 /* how long a read waits for the write that was under way */
 #define TAP_INNER_NS 50000000ull	 /* how long a second session on one socket waits for its hello in the first */
 #define TAP_HANDOVER_NS 1000000000ull /* how long one that began in mid-life waits for the end of the one before it */
@@ -73,6 +74,7 @@ struct tap {
 	uint64_t random8;
 	uint64_t audit_rep, audit_calls; /* what a slot had reported, in how many calls ... */
 	uint64_t audit_sweep;		 /* ... and when to believe that no record of it will come */
+	uint64_t came_ns;		 /* when its OPEN was read */
 	uint64_t asked_ns;		 /* when verification began */
 	uint64_t asked_again;		 /* attempts */
 	uint64_t ask_ns;		 /* not again before this */

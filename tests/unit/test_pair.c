@@ -169,6 +169,36 @@ static void test_what_was_not_on_the_wire_waits_and_is_unpaired(void **state)
 	end_wire();
 }
 
+/* One after the other in one slot: they have all waited when the first one has; who comes then has its own time. */
+static void test_those_in_one_slot_do_not_wait_in_turn(void **state)
+{
+	const struct shm_slot *slot = NULL;
+	struct app a;
+
+	(void)state;
+	begin_wire();
+	for (unsigned i = 0; i < 20; i++) {
+		a = hidden(5, false, 0x0304);
+		assert_true(!slot || slot == a.s);
+		slot = a.s;
+		talk(&a);
+		app_free(&a);
+	}
+	pass(9000);
+	assert_int_equal(lane.sum.held, 20 * 1500);
+	for (unsigned i = 0; i < 25; i++)
+		pass(250);
+	assert_true(lane.sum.unpaired == 20 * 1500 && lane.sum.held == 0 && lane.unpaired_n == 20);
+	a = hidden(5, false, 0x0304);
+	talk(&a);
+	pass(9000);
+	shown(5, ends(1, 5005, 2, 443), OWN_NETNS, 2, SIDE_CLIENT, HELLOS_LOCAL, MINE);
+	pass(200);
+	assert_int_equal(forged(5), 1500);
+	app_free(&a);
+	end_wire();
+}
+
 static void test_too_much_that_waits_has_a_name(void **state)
 {
 	struct app a;
@@ -759,6 +789,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_wire_alone_pairs),
 		cmocka_unit_test(test_what_was_not_on_the_wire_waits_and_is_unpaired),
+		cmocka_unit_test(test_those_in_one_slot_do_not_wait_in_turn),
 		cmocka_unit_test(test_too_much_that_waits_has_a_name),
 		cmocka_unit_test(test_somebody_elses_random_gives_nothing),
 		cmocka_unit_test(test_a_socket_of_root_is_proven_by_its_descriptor),
