@@ -37,8 +37,8 @@ static size_t payload_max(const struct tls_lib *lib, const void *ssl)
 	return max > 0 ? (size_t)max : RECORD_MAX;
 }
 
-/* A call with @len bytes at @buf said WANT_WRITE: the library has made a record of them, and will report them when it is
- * sent. The call that hears of that may be given no data any more. So they count now. */
+/* A call with @len bytes at @buf said WANT_WRITE: the library has made a record of them, and will report them when that
+ * is sent, to a call that may be given no data any more. So they count now. */
 static void write_waits(struct call *c, const void *ssl, const unsigned char *buf, size_t len, size_t pending)
 {
 	size_t n = 0, max;

@@ -2,8 +2,8 @@
 /* The calls of BoringSSL that move data or make a connection. Started as other.h says.
  * ARG: fd; nonblock; peek; implicit (handshake); half (one side is silent early); memory (BIOs: the library never sees
  *      the socket); sslbio (BIO_read() and BIO_write() of an SSL BIO); clear (five connections of one SSL);
- *      early (four connections: without early data, with, with rejected ones, with);
- *      probe (looks for functions that BoringSSL has not, and uses what it finds); silly (arguments that make no sense) */
+ *      early (four connections: without early data, with, with rejected ones, without); silly (arguments that make no
+ *      sense); probe (looks for functions that BoringSSL has not, and uses what it finds) */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

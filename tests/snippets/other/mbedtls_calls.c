@@ -4,7 +4,8 @@
  *      where the descriptor will be before there is one), own (functions of the program);
  *      or (by net) nonblock, again (as that, and a call that is repeated is given no data), step (by step), implicit
  *      (handshake), half (one side is silent early), renegotiate, reset (five connections of one context), abandon
- *      (likewise, but the context is made anew and never freed), dtls (two lines), silly (arguments that make no sense) */
+ *      (likewise, but the context is made anew and never freed), dtls (two lines), silly (arguments that make no
+ *      sense) */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,7 +2,8 @@
 /* other.h - what the small programs on BoringSSL, mbedTLS and wolfSSL share.
  *
  * Started as   NAME server|client ADDR PORT [ARG]   ; SNIP_SAVE is that of snip.h, SNIP_CERT and SNIP_KEY are files for
- * the server; SNIP_STAY is a file that keeps a program from ending while it exists. A connection: both sides say blocks of many sizes to each other in turn. */
+ * the server; SNIP_STAY is a file that keeps a program from ending while it exists. A connection: both sides say blocks
+ * of many sizes to each other in turn. */
 #ifndef OTHER_H
 #define OTHER_H
 
