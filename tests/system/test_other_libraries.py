@@ -16,6 +16,7 @@ import web
 from proc import Daemon, build_dir, environment, run, wait_for
 from services import Service
 from stage import Stage
+from table import shows
 from test_snippets import POOL, PORT, Pair, short, snippet
 
 BOTH = [("server",), ("client",), ("server", "client")]
@@ -28,7 +29,8 @@ CALLS = {
                 "silly"],
     "standin": ["fd", "nonblock", "clear", "probe"],
 }
-LIGHTTPD = {"mbedtls": "/usr/lib/lighttpd/mod_mbedtls.so", "wolfssl": "/usr/lib/lighttpd/mod_wolfssl.so"}
+LIGHTTPD = {"mbedtls": "mbedTLS", "wolfssl": "wolfSSL"}
+SHOWN = {"boringssl": "BoringSSL", "mbedtls": "mbedTLS", "wolfssl": "wolfSSL"}
 BLIND = os.path.join(build_dir(), "tests", "snippets", "other", "blind")
 
 
@@ -36,7 +38,8 @@ def has(library):
     return pytest.mark.skipif(not os.path.exists(snippet(f"{library}_calls")), reason=f"built without {library}")
 
 
-LIBRARIES = [pytest.param(library, marks=has(library)) for library in CALLS]
+LIBRARIES = [pytest.param(library, marks=[has(library)] + [shows("a small client and server", SHOWN[library])
+                                                           for _ in range(library in SHOWN)]) for library in CALLS]
 
 
 @pytest.fixture(autouse=True)
@@ -252,8 +255,9 @@ ssl.pemfile = "{pem}"
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="no curl")
 @pytest.mark.parametrize("http", ["--http1.1", "--http2"])
-@pytest.mark.parametrize("module", [pytest.param(m, marks=pytest.mark.skipif(
-    not os.path.exists(path), reason=f"no lighttpd-mod-{m}")) for m, path in LIGHTTPD.items()])
+@pytest.mark.parametrize("module", [pytest.param(m, marks=[
+    shows("lighttpd", library), pytest.mark.skipif(not os.path.exists(f"/usr/lib/lighttpd/mod_{m}.so"),
+                                                   reason=f"no lighttpd-mod-{m}")]) for m, library in LIGHTTPD.items()])
 def test_lighttpd(module, http, agentd, net, scratch, started):  # pylint: disable=too-many-arguments
     s = Stage(agentd, net, scratch, started)
 
