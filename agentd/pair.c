@@ -583,8 +583,9 @@ void pair_open(struct tap *t, const struct told *told)
 void pair_tend(struct tap *t)
 {
 	uint64_t now_ns = t->family->lane->now_ns;
+	bool asking = t->stated || t->cookie; /* else only the wire could tell, and it has */
 
-	if (now_ns - t->came_ns > TAP_PAIR_NS && now_ns - t->asked_ns > TAP_PAIR_MIN_NS)
+	if (now_ns - t->came_ns > TAP_PAIR_NS && (!asking || now_ns - t->asked_ns > TAP_PAIR_MIN_NS))
 		unpaired(t);
 	else
 		decide(t);

@@ -186,8 +186,8 @@ static void test_those_in_one_slot_do_not_wait_in_turn(void **state)
 	}
 	pass(9000);
 	assert_int_equal(lane.sum.held, 20 * 1500);
-	for (unsigned i = 0; i < 25; i++)
-		pass(250);
+	pass(2000);
+	turns(100);
 	assert_true(lane.sum.unpaired == 20 * 1500 && lane.sum.held == 0 && lane.unpaired_n == 20);
 	a = hidden(5, false, 0x0304);
 	talk(&a);
