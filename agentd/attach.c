@@ -178,7 +178,7 @@ static void welcome(struct attach *a, struct newcomer *n)
 		lane_soon(a->lane);
 }
 
-static void settle(struct attach *a)
+void attach_settle(struct attach *a)
 {
 	struct attach_wish wish[ATTACH_GUESTS_MAX];
 	struct newcomer *n, *next;
@@ -209,7 +209,7 @@ static void on_news(struct ev_loop *loop, ev_async *w, int events)
 {
 	(void)loop;
 	(void)events;
-	settle(w->data);
+	attach_settle(w->data);
 }
 
 int attach_start(struct attach *a, struct lane *lane, struct helper *helper, uint64_t pool)
@@ -264,7 +264,7 @@ void attach_stop(struct attach *a)
 		ev_async_send(a->loop, &a->wake);
 		pthread_join(a->thread, NULL);
 		a->running = false;
-		settle(a); /* who came last */
+		attach_settle(a); /* who came last */
 		ev_async_stop(a->lane->loop, &a->news);
 		ev_loop_destroy(a->loop);
 		a->loop = NULL;

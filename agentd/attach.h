@@ -99,6 +99,9 @@ int attach_start(struct attach *a, struct lane *lane, struct helper *helper, uin
  * passed over. */
 void attach_on_netns(struct attach *a, const struct helper_event *e);
 
+/* Make families of those who have a mapping by now. */
+void attach_settle(struct attach *a);
+
 /* Around a change of lane.policy and lane.rules: nobody is judged meanwhile. */
 void attach_lock(struct attach *a);
 void attach_unlock(struct attach *a);

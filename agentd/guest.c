@@ -150,20 +150,22 @@ static void grant(struct guest *g)
 		return;
 	}
 	reply.size = n->r.v.size;
+	pthread_mutex_lock(&a->lock); /* who finds its mapping in /proc finds it in the list, too */
 	err = sock_send_fd(g->fd, &reply, sizeof(reply), n->r.fd);
+	if (!err) {
+		n->pidfd = g->pidfd;
+		g->pidfd = -1;
+		*a->come_end = n;
+		a->come_end = &n->next;
+	}
+	pthread_mutex_unlock(&a->lock);
 	if (err) { /* it did not wait */
 		a->refused++;
 		drop_mapping(a->lane, n);
 		return;
 	}
-	n->pidfd = g->pidfd;
-	g->pidfd = -1;
 	a->attached++;
 	log_debug("attach", "process %d", (int)g->pid);
-	pthread_mutex_lock(&a->lock);
-	*a->come_end = n;
-	a->come_end = &n->next;
-	pthread_mutex_unlock(&a->lock);
 	tell_lane(a);
 }
 

@@ -88,6 +88,8 @@ static void on_helper_event(void *arg, const struct helper_event *e)
 		family_on_answer(l, e);
 		break;
 	case HELPER_ADOPT:
+		if (l->attach)
+			attach_settle(l->attach); /* the walk may have met a mapping of ours */
 		if (e->fd != -1) {
 			int err = family_adopt(l, e->fd, &e->id, e);
 

@@ -124,8 +124,7 @@ int member_add(struct family *f, const struct helper_pid *p, int32_t ns_pid, int
 	f->member[f->member_n++] = m;
 	f->orphan = false;
 	m->asked_rules = f->lane->rules;
-	if (helper_proc(f->lane->helper, family_cookie(f, 0, 0xfffff), &m->p) ==
-	    0) /* its name, for people; whose it is */
+	if (helper_proc(f->lane->helper, family_cookie(f, 0, 0xfffff), &m->p) == 0) /* its name; whose it is */
 		f->uids_asked++;
 	*ret = m;
 	return 0;

@@ -29,7 +29,6 @@ struct member {
 	uint64_t asked_rules;  /* lane->rules when it was asked about ... */
 	uint64_t judged_rules; /* ... and when it was judged last; 0: never */
 	bool denied;
-	char why[128]; /* printable; policy_answer.why */
 };
 
 /* Make process @p a member: *@ret, NULL if it is one that is not watched. @pidfd, taken if there is a member, is of it;

@@ -84,7 +84,7 @@ static void finish(void)
 	free(at.guest);
 	while (ends)
 		close(end[--ends]);
-	settle(&at);
+	attach_settle(&at);
 	ev_async_stop(loop, &at.news);
 	agent_kill();
 }
@@ -100,9 +100,9 @@ static int come(pid_t pid, uid_t uid, bool asks)
 		assert_int_equal(send(s[0], &req, sizeof(req), 0), sizeof(req));
 	let_in(&at, s[1], (int)syscall(SYS_pidfd_open, pid, 0), pid, uid);
 	end[ends++] = s[0];
-	settle(&at);
+	attach_settle(&at);
 	on_wake(loop, &at.wake, 0);
-	settle(&at);
+	attach_settle(&at);
 	return s[0];
 }
 
@@ -234,7 +234,7 @@ static void netns_answer(uint64_t cookie, enum helper_result result, bool last)
 
 	attach_on_netns(&at, &e);
 	on_wake(loop, &at.wake, 0);
-	settle(&at);
+	attach_settle(&at);
 }
 
 static void test_namespace_is_opened_first(void **state)
@@ -277,7 +277,7 @@ static void test_namespace_is_not_waited_for_long(void **state)
 	fd = come(getpid(), 1000, true);
 	for (unsigned i = 0; i < 100 && at.guests; i++)
 		ev_run(loop, EVRUN_ONCE);
-	settle(&at);
+	attach_settle(&at);
 	assert_true(answer_to(fd) == 1 && at.hasty == 1);
 	netns_full = true; /* the helper has too much to do: not a moment is waited */
 	busy = come(getpid(), 1000, true);
@@ -324,7 +324,7 @@ static void look_answer(uint64_t cookie, enum helper_result result, const char *
 				 .cgroup = "/"};
 
 	on_look(&at, &e);
-	settle(&at);
+	attach_settle(&at);
 }
 
 /* 0: refused, and says so */
@@ -362,7 +362,7 @@ static void test_who_cannot_be_looked_at_is_let_go(void **state)
 	late = come(getpid(), 1000, true);
 	for (unsigned i = 0; i < 100 && at.guests; i++)
 		ev_run(loop, EVRUN_ONCE);
-	settle(&at);
+	attach_settle(&at);
 	assert_true(answer_to(late) == 0 && at.unseen == 1 && at.refused == 1);
 	look_answer(look_cookie, HELPER_R_OK, "/bin/yes"); /* too late */
 	look_full = true;
