@@ -145,18 +145,16 @@ static bool trusted(uid_t uid)
 	return uid == 0 || uid == getuid();
 }
 
-/* Does the page say that an agentd of ours is alive? */
-static bool present(const char *path)
+/* Does the page, whose descriptor is taken, say that an agentd of ours is alive? The kernel's clock, not one that
+ * libfaketime shows. */
+static bool present(int fd)
 {
 	struct attach_page *page;
 	struct timespec now;
 	uint64_t beat, now_ns;
 	bool yes = false;
 	uid_t uid;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
-	if (fd == -1)
-		return false;
 	page = owner_of(fd, &uid) && trusted(uid) && lseek(fd, 0, SEEK_END) >= (off_t)sizeof(*page)
 		       ? mmap(NULL, sizeof(*page), PROT_READ, MAP_SHARED, fd, 0)
 		       : MAP_FAILED;
@@ -164,7 +162,7 @@ static bool present(const char *path)
 	if (page == MAP_FAILED)
 		return false;
 	if (page->magic == ATTACH_MAGIC && page->abi == ATTACH_ABI && !atomic_load(&page->off) &&
-	    clock_gettime(CLOCK_MONOTONIC, &now) == 0) {
+	    syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now) == 0) {
 		now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 		beat = atomic_load(&page->beat_ns);
 		yes = beat && beat <= now_ns && now_ns - beat < ATTACH_STALE_NS;
@@ -263,16 +261,26 @@ static bool map(int fd, uint64_t size)
 	return false;
 }
 
-static __attribute__((noinline)) bool attach_now(void)
+/* The page, if there is one and no filter: where a filter is in force, every other call may be the last one. */
+static __attribute__((noinline)) int open_page(struct sockaddr_un *addr)
 {
-	struct sockaddr_un addr;
-	char page[sizeof(addr.sun_path) + sizeof(ATTACH_PAGE)];
+	char path[sizeof(addr->sun_path) + sizeof(ATTACH_PAGE)];
+	int fd = paths(addr, path, sizeof(path)) ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
+
+	if (fd == -1 || !is_restricted())
+		return fd;
+	(void)close(fd);
+	return -1;
+}
+
+static __attribute__((noinline)) bool attach_now(const struct sockaddr_un *addr, int page)
+{
 	uint64_t size = 0;
 	void *own;
 	int s, fd = -1;
 	bool ok;
 
-	if (!paths(&addr, page, sizeof(page)) || !present(page) || is_cramped() || is_restricted())
+	if (!present(page) || is_cramped())
 		return false;
 	own = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (own == MAP_FAILED)
@@ -281,7 +289,7 @@ static __attribute__((noinline)) bool attach_now(void)
 	s = ok ? above_standard(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) : -1;
 	if (s != -1) {
 		busy_fd[0] = s;
-		if (connect(s, (struct sockaddr *)&addr, sizeof(addr)) == 0)
+		if (connect(s, (const struct sockaddr *)addr, sizeof(*addr)) == 0)
 			fd = busy_fd[1] = request(s, &size);
 		busy_fd[0] = -1;
 		(void)close(s);
@@ -304,18 +312,24 @@ static __attribute__((noinline)) bool attach_now(void)
 static void attach(void)
 {
 	int untried = ATTACH_UNTRIED, err = errno, old_cancel;
+	struct sockaddr_un addr;
 	sigset_t all, old;
-	bool ok;
+	int page;
 
 	if (!atomic_compare_exchange_strong(&attach_state, &untried, ATTACH_BUSY))
 		return;
-	busy_pid = getpid();
 	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old_cancel);
-	(void)sigfillset(&all);
-	(void)sigprocmask(SIG_SETMASK, &all, &old);
-	ok = attach_now();
-	atomic_store_explicit(&attach_state, ok ? ATTACH_DONE : ATTACH_OFF, memory_order_release);
-	(void)sigprocmask(SIG_SETMASK, &old, NULL);
+	page = open_page(&addr);
+	if (page == -1) {
+		atomic_store(&attach_state, ATTACH_OFF);
+	} else {
+		busy_pid = getpid();
+		(void)sigfillset(&all);
+		(void)sigprocmask(SIG_SETMASK, &all, &old);
+		atomic_store_explicit(&attach_state, attach_now(&addr, page) ? ATTACH_DONE : ATTACH_OFF,
+				      memory_order_release);
+		(void)sigprocmask(SIG_SETMASK, &old, NULL);
+	}
 	(void)pthread_setcancelstate(old_cancel, NULL);
 	errno = err;
 }

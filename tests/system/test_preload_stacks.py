@@ -124,11 +124,8 @@ class Stack:
         raise AssertionError(f"never attached; the last one: {got}")
 
 
-FAKED_CLOCK = pytest.mark.xfail(reason="agentd's heartbeat is read by the faked clock: passes through", strict=False)
-
-
 @pytest.mark.parametrize("program", ["curl", "python"])
-@pytest.mark.parametrize("name", [pytest.param(n, marks=FAKED_CLOCK) if "faketime" in n else n for n in OTHERS])
+@pytest.mark.parametrize("name", OTHERS)
 def test_stack(name, program, agentd, nginx, net, scratch, socks):  # pylint: disable=too-many-arguments
     nginx().put("file", pattern(SIZE))
     path = os.path.join(scratch, "forged.pcapng")
@@ -144,18 +141,6 @@ def test_stack(name, program, agentd, nginx, net, scratch, socks):  # pylint: di
     for ask in stack.asked:
         answers = [answer for request, answer in said if f"GET /file?{ask} HTTP".encode() in request]
         assert len(answers) == 1 and answers[0].endswith(pattern(SIZE)), (ask, [a[:60] for a, _ in said])
-
-
-@pytest.mark.parametrize("name", [n for n in OTHERS if "faketime" in n])
-def test_faked_clock_does_no_harm(name, agentd, nginx, net, scratch, socks):  # pylint: disable=too-many-arguments
-    """Tapped or passed through."""
-    nginx().put("file", pattern(SIZE))
-    agent = agentd("-I", "any", "-D", "-w", "/dev/null")
-    stack = Stack(OTHERS[name], "python", agent, net, scratch, socks)
-    other = stack.other.path()
-    alone = stack.alone()
-    for preload in (f"{library()}:{other}", f"{other}:{library()}"):
-        assert stack.outcome(preload, "harm", True) == alone
 
 
 def test_stack_of_all(agentd, nginx, net, scratch, socks):  # pylint: disable=unused-argument
