@@ -283,9 +283,10 @@ static void transmit(PRFileDesc *fd)
 	static const char said[] = "head and file";
 	char path[] = "/tmp/snippet.XXXXXX", got[sizeof(said)];
 	int file = mkstemp(path);
-	PRFileDesc *f;
+	bool written = write(file, said + 5, 8) == 8;
+	PRFileDesc *f = PR_Open(path, PR_RDONLY, 0);
 
-	must(write(file, said + 5, 8) == 8 && (f = PR_Open(path, PR_RDONLY, 0)) != NULL, "file");
+	must(written && f, "file");
 	close(file);
 	unlink(path);
 	if (server) {
