@@ -46,11 +46,12 @@ class Stage:
             meet(self.agent, server, before, self.wire)
         return server
 
-    def client(self, tapped, ns=None):
+    def client(self, tapped, ns=None, **env):
         """run() for a client: a tapped one in the server's namespace, an untapped one of a tapped server in the
         client's."""
         ns = ns or (self.net.server if tapped else self.net.client)
-        return functools.partial(run_tapped, self.agent, self.wire, ns, self.agent.env() if tapped else environment())
+        env = dict(self.agent.env() if tapped else environment(), **env)
+        return functools.partial(run_tapped, self.agent, self.wire, ns, env)
 
     def all_ways(self, kind, client, fill=None, **options):
         """Tap the server, then the client, then both; client(run, host) is to make some connections.
