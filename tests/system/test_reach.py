@@ -65,6 +65,8 @@ def test_it_exports_dlsym_alone_and_needs_next_to_nothing():
     assert re.findall(r"\(NEEDED\).*\[(.*)\]", text) == ["libc.so.6"]
     assert max(tuple(map(int, v.split("."))) for v in re.findall(r"GLIBC_([0-9.]+)", text)) <= NEWEST_GLIBC
     assert "BIND_NOW" in text and "NODELETE" in text
+    if os.uname().machine == "x86_64":  # or shadow stacks are switched off in the whole process
+        assert re.search(r"x86 feature: .*SHSTK", run(["readelf", "-W", "-n", dlsym_library()]).stdout.decode())
 
 
 # -- others get what they got
