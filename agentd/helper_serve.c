@@ -22,6 +22,7 @@
 #include "common/priv.h"
 #include "helper_verify.h"
 #include "helper_whose.h"
+#include "realtime.h"
 
 #ifndef CAP_CHECKPOINT_RESTORE
 #define CAP_CHECKPOINT_RESTORE 40
@@ -318,9 +319,13 @@ static short await(struct serve *s)
 
 static void __attribute__((noreturn)) loop(struct serve *s)
 {
+	struct realtime rank;
+
+	realtime_begin(&rank);
 	for (;;) {
 		short revents = await(s);
 
+		realtime_spend(&rank);
 		if (revents & POLLIN) {
 			read_requests(s);
 			flush(&s->out); /* before anything that takes time */

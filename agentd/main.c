@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "attach.h"
@@ -23,6 +22,7 @@
 #include "lane.h"
 #include "offswitch.h"
 #include "policy.h"
+#include "realtime.h"
 #include "sessions.h"
 #include "sink.h"
 #include "status.h"
@@ -215,21 +215,6 @@ static void watch(struct agent *a)
 	ev_timer_start(a->loop, &a->watch);
 }
 
-/* A short slice gets us onto a core soon, without a larger share of it (sched_setattr(2), Linux 6.12): what a process
- * says of its sockets must be looked up while they exist. */
-static void be_prompt(void)
-{
-	struct {
-		uint32_t size, policy;
-		uint64_t flags;
-		int32_t nice;
-		uint32_t priority;
-		uint64_t runtime, deadline, period;
-	} attr = {.size = sizeof(attr), .runtime = 100000};
-
-	(void)syscall(SYS_sched_setattr, 0, &attr, 0);
-}
-
 /* What the thread that reads handshakes inherits (wire.c): it is started without privileges, and these need some. */
 static void hurry(void)
 {
@@ -241,13 +226,10 @@ static void hurry(void)
 	(void)sched_setscheduler(0, SCHED_FIFO, &real_time);
 }
 
+/* Who looks up what a process says of its sockets must have its turn while they exist. */
 static void no_hurry(int nice_was)
 {
-	const struct sched_param ordinary = {.sched_priority = 0};
-
-	(void)sched_setscheduler(0, SCHED_OTHER, &ordinary);
-	(void)setpriority(PRIO_PROCESS, 0, nice_was);
-	be_prompt();
+	(void)realtime_leave(nice_was);
 }
 
 /* Each process costs two descriptors: as many as we may have. */
@@ -405,7 +387,7 @@ static int run(struct agent *a)
 	int ret;
 
 	a->nice = getpriority(PRIO_PROCESS, 0);
-	be_prompt();
+	no_hurry(a->nice);
 	many_descriptors();
 	if (open_all(a, err)) {
 		log_error("main", "%s", err);
