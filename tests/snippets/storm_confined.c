@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -162,11 +163,11 @@ static void limits(void)
 
 /* --- root --- */
 
+static char empty[PATH_MAX];
+
 static void without_root(void)
 {
-	char empty[] = "/tmp/storm.XXXXXX";
-
-	must(mkdtemp(empty) != NULL && chdir(empty) == 0 && chroot(empty) == 0 && rmdir("/") != 0, "chroot");
+	must(chdir(empty) == 0 && chroot(empty) == 0 && rmdir("/") != 0, "chroot");
 	loop_once(seed);
 	must(prctl(PR_SET_DUMPABLE, 0) == 0 && setgroups(0, NULL) == 0 && setresgid(NOBODY, NOBODY, NOBODY) == 0 &&
 		     setresuid(NOBODY, NOBODY, NOBODY) == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0,
@@ -177,9 +178,14 @@ static void without_root(void)
 
 static void root(void)
 {
+	const char *tmp = getenv("TMPDIR");
+
+	snprintf(empty, sizeof(empty), "%s/storm.XXXXXX", tmp != NULL ? tmp : "/tmp");
+	must(mkdtemp(empty) != NULL, "mkdtemp");
 	loop_connect(&old);
 	loop_in_child(without_root);
 	loop_abandon(&old);
+	must(rmdir(empty) == 0, "rmdir"); /* the child is inside and cannot */
 }
 
 /* --- namespaces --- */

@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 
 #include "lib/loop.h"
 
@@ -101,6 +102,8 @@ static void *write_for_ever(void *arg)
 	char c[100] = "";
 	int old;
 
+	/* a thread's first call of libcrypto makes it known there, under a lock that every thread takes at its end */
+	ERR_clear_error();
 	for (;;) {
 		(void)pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &old);
 		(void)SSL_write(l->ssl[0], c, sizeof(c));

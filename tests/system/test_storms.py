@@ -80,12 +80,12 @@ def believable(told, count, how):
     return {ALL: told == count, MORE: told >= count, SOME: 0 < told <= count}[how]
 
 
-def tapped_outcome(agent, command, ns, count, how, timeout):
+def tapped_outcome(agent, command, ns, count, how, timeout, **more):  # pylint: disable=too-many-arguments
     """Of a run in which the process did attach; one that could not within 20 ms does not count."""
     for _ in range(5):
         count.reset()
         before = agent.status()
-        result = outcome(command, {**preload(agent), "STORM_COUNT": count.path}, ns, timeout)
+        result = outcome(command, {**preload(agent), "STORM_COUNT": count.path, **more}, ns, timeout)
         after = agent.wait_quiet(120)
         told = after["reported"] - before["reported"]
         if told or result is None:
@@ -101,10 +101,11 @@ def test_storm(name, agentd, net, scratch):
     program, how, _ = STORMS[name]
     agent = agentd("-I", "any", "-D", "-w", "/dev/null", "--pool-size", "128M", asan=bool(SANITIZED))
     command = [snippet(program), name]
-    plain = outcome([*command, min(SECONDS, 0.5)], environment(), net.server, 60)
+    plain = outcome([*command, min(SECONDS, 0.5)], environment(TMPDIR=scratch), net.server, 60)
     assert plain is not None and plain[0] == 0 and plain[1] and not plain[2], plain
-    tapped = tapped_outcome(agent, [*command, SECONDS], net.server, Count(scratch), how, SECONDS * 2 + 60)
+    tapped = tapped_outcome(agent, [*command, SECONDS], net.server, Count(scratch), how, SECONDS * 2 + 60, TMPDIR=scratch)
     assert tapped == plain
+    assert not [name for name in os.listdir(scratch) if name.startswith("storm.")]
     agent.check_balance()
 
 
