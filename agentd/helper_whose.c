@@ -50,8 +50,8 @@ static int describe(const struct netns_set *nets, int proc, struct helper_event 
 unsigned whose_mapping(const char *name)
 {
 	/* with the names that wheels and other bundles give them: libssl-3f2a….so.3 */
-	static const char *const tls[] = {"libssl.so",	   "libssl-",	  "libgnutls.so",  "libgnutls-",
-					  "libmbedtls.so", "libmbedtls-", "libwolfssl.so", "libwolfssl-"};
+	static const char *const tls[] = {"libssl.so",	 "libssl-",	  "libgnutls.so", "libgnutls-", "libmbedtls.so",
+					  "libmbedtls-", "libwolfssl.so", "libwolfssl-",  "libssl3.so"};
 	const char *slash = strrchr(name, '/'), *base = slash == NULL ? name : slash + 1;
 
 	if (strncmp(name, HELPER_MAP_NAME, strlen(HELPER_MAP_NAME)) == 0)

@@ -37,9 +37,9 @@ static const struct {
 			  "start agentd with --netns, which see in agentd(8)"},
 	[MISSES_32BIT] = {"32bit", "it is a 32-bit program", "use a 64-bit build of it"},
 	[MISSES_OWN_TLS] = {"own_tls",
-			    "its TLS library cannot be interposed: linked statically, its own, or NSS "
+			    "its TLS library cannot be interposed: linked statically, or its own "
 			    "(no library that can be tapped is mapped)",
-			    "use a build of it that links OpenSSL or GnuTLS dynamically"},
+			    "use a build of it that links OpenSSL, GnuTLS, NSS, mbedTLS or wolfSSL dynamically"},
 	[MISSES_NOT_LOADED] = {"not_loaded", "libtlstap is not loaded into it",
 			       "start it with \"tlstap run\", or with LD_PRELOAD set to libtlstap.so"},
 	[MISSES_BEFORE] = {"before", "it was started before agentd", "restart it"},

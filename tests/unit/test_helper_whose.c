@@ -16,7 +16,7 @@ static void test_names_of_mappings(void **state)
 		{"/usr/lib/x86_64-linux-gnu/libssl.so.3", HELPER_WHOSE_TLS},
 		{"/usr/lib/libssl.so.1.1 (deleted)", HELPER_WHOSE_TLS},
 		{"/opt/app/libssl-3f2a1b.so.3", HELPER_WHOSE_TLS},
-		{"/usr/lib/libssl3.so", 0} /* NSS is not tapped */,
+		{"/usr/lib/libssl3.so", HELPER_WHOSE_TLS}, /* of NSS; others use libnss3 without its TLS */
 		{"/usr/lib/libnss3.so", 0},
 		{"/usr/lib/libgnutls.so.30", HELPER_WHOSE_TLS},
 		{"/usr/lib/x86_64-linux-gnu/android/libssl.so.0", HELPER_WHOSE_TLS},
