@@ -54,6 +54,7 @@ def test_units_name_what_was_installed(installed):
             text = f.read()
         assert f"ExecStart=/usr/local/sbin/{name} --config /etc/tlstap/{name}.conf\n" in text
         assert "@" not in text
+        assert ("ExecReload=/bin/kill -HUP $MAINPID\n" in text) == (name == "agentd")  # it alone reads its options again
 
 
 def test_units_are_understood(installed):
