@@ -220,7 +220,7 @@ static void account_text(struct lane *l, FILE *to)
 	line(to, "+ unpaired", a->unpaired, "no addresses are known");
 	line(to, "+ no_room", a->no_room, "too much waited for its addresses");
 	line(to, "+ unverified", a->unverified, "the addresses stated could not be proven");
-	line(to, "+ not_tcp", a->not_tcp, "");
+	line(to, "+ not_tcp", a->not_tcp, "no TLS over TCP: DTLS, QUIC, or a unix socket");
 	line(to, "+ collision", a->collision, "another connection is shown with the same addresses");
 	line(to, "+ denied", a->denied, "not on the interface that was asked for, by a rule, or cut by a time off");
 	line(to, "+ early_rej.", a->early_rejected, "early data that were refused and sent again");

@@ -163,6 +163,34 @@ def test_example_configurations_are_accepted(scratch):
         assert conf not in done.stderr.decode()
 
 
+def words(*path):
+    with open(os.path.join(ROOT, *path), encoding="utf-8") as f:
+        return set(re.findall(r"\w+(?:\.[ch]\b)?", f.read()))
+
+
+def test_manual_names_what_is_hooked():
+    with open(os.path.join(ROOT, "libtlstap", "libtlstap.map"), encoding="ascii") as f:
+        exported = set(re.findall(r"^\t(\w+);$", f.read(), re.M)) - {"tlstap_stand_in"}
+    assert "SSL_read" in exported
+    assert not exported - words("docs", "man", "libtlstap.7")
+
+
+def test_manual_names_what_is_counted():
+    with open(os.path.join(ROOT, "agentd", "account.h"), encoding="ascii") as f:
+        counters = set(re.findall(r"\bX\((\w+)\)", f.read()))
+    with open(os.path.join(ROOT, "agentd", "status.c"), encoding="ascii") as f:
+        counters |= set(re.findall(r'\\"(\w+)\\": %" PRIu64', f.read()))
+    assert {"taken", "denied", "hasty"} <= counters
+    assert not counters - words("docs", "man", "agentd.8")
+
+
+def test_architecture_names_all_sources():
+    known = words("docs", "architecture.md")
+    for folder in ("agentd", "common", "libtlstap", "receiverd"):
+        names = {name for name in os.listdir(os.path.join(ROOT, folder)) if name.endswith(".c")}
+        assert names and not names - known, folder
+
+
 def test_manual_pages_have_no_mistakes():
     folder = os.path.join(ROOT, "docs", "man")
     for page in sorted(os.listdir(folder)):
