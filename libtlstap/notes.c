@@ -64,7 +64,7 @@ void note_told(const void *handle)
 {
 	_Atomic uintptr_t *key = handle ? key_of((uintptr_t)handle) : NULL;
 
-	if (key)
+	if (key && !note_at(key)->pending) /* while bytes wait it is needed */
 		(void)take(key, (uintptr_t)handle, (uintptr_t)handle | TOLD);
 }
 

@@ -21,7 +21,7 @@ struct note {
 
 /* The note of @handle for writing, made if need be; NULL: no room. */
 struct note *note_write(const void *handle);
-/* It was told: should @handle not write again, it may be forgotten. */
+/* It was told: should @handle not write again, it may be forgotten, unless bytes are pending. */
 void note_told(const void *handle);
 /* Copy the note of @handle to @ret. false: there is none. */
 bool note_read(const void *handle, struct note *ret);
