@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* realtime.c - real-time within a budget. */
+/* realtime.c - real-time on credit. */
 #include "realtime.h"
 
 #include <errno.h>
@@ -9,9 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WINDOW_NS 100000000ull
-#define BUDGET_NS 25000000ull  /* of a window */
-#define PAUSE_NS 1000000000ull /* as an ordinary thread */
+#define LOOK_NS 10000000ull   /* how often is looked what it has used */
+#define CREDIT_NS 50000000ull /* at most: some hundred processes at once */
+#define EARN 4u		      /* a quarter of the time that passes */
 
 static uint64_t clock_of(clockid_t clock)
 {
@@ -54,27 +54,27 @@ void realtime_begin(struct realtime *r)
 {
 	bool is = sched_getscheduler(0) == SCHED_FIFO;
 
-	*r = (struct realtime){.may = is, .on = is};
+	*r = (struct realtime){.may = is, .on = is, .credit_ns = CREDIT_NS};
+	r->at_ns = clock_of(CLOCK_MONOTONIC);
+	r->cpu_ns = clock_of(CLOCK_THREAD_CPUTIME_ID);
 }
 
 void realtime_spend(struct realtime *r)
 {
-	uint64_t now = r->may ? clock_of(CLOCK_MONOTONIC) : 0, passed = now - r->window_ns, used;
+	uint64_t now = r->may ? clock_of(CLOCK_MONOTONIC) : 0, has, used;
 
-	if (!r->may || r->pause_ns > now || passed < WINDOW_NS / 10)
+	if (!r->may || now - r->at_ns < LOOK_NS)
 		return;
-	used = clock_of(CLOCK_THREAD_CPUTIME_ID);
-	/* after a pause, or when idle, a window is longer, and so much more may be used in it */
-	if (used - r->cpu_ns > (passed > WINDOW_NS ? passed / (WINDOW_NS / BUDGET_NS) : BUDGET_NS)) {
+	used = clock_of(CLOCK_THREAD_CPUTIME_ID) - r->cpu_ns;
+	has = r->credit_ns + (now - r->at_ns) / EARN;
+	has = has > used ? has - used : 0;
+	r->credit_ns = has < CREDIT_NS ? has : CREDIT_NS;
+	r->at_ns = now;
+	r->cpu_ns += used;
+	if (!has)
 		turn(r, false);
-		r->pause_ns = now + PAUSE_NS;
-	} else {
+	else if (has >= CREDIT_NS)
 		turn(r, true);
-	}
-	if (passed >= WINDOW_NS || r->pause_ns > now) {
-		r->window_ns = now;
-		r->cpu_ns = used;
-	}
 }
 
 void realtime_lock_init(pthread_mutex_t *lock)

@@ -3,9 +3,9 @@
  *
  * A handshake is over in a millisecond, a process waits for its mapping for a few; on a busy machine an ordinary
  * thread waits longer for its turn. So these threads are real-time ones (sched(7), SCHED_FIFO, the lowest priority), as
- * long as they use little: who floods us gets an ordinary thread for a while. They inherit that from the thread (a
- * helper: the process) that makes them, and may go back and forth by RLIMIT_RTPRIO; who was made an ordinary one stays
- * that. */
+ * long as they use no more than a quarter of a core, and a little more at once: who floods us gets an ordinary thread.
+ * They inherit that from the thread (a helper: the process) that makes them, and may go back and forth by
+ * RLIMIT_RTPRIO; who was made an ordinary one stays that. */
 #ifndef TLSTAP_REALTIME_H
 #define TLSTAP_REALTIME_H
 
@@ -16,8 +16,8 @@
 struct realtime {
 	bool may; /* was made a real-time one */
 	bool on;
-	uint64_t window_ns, cpu_ns; /* when it began, and what the thread had used then */
-	uint64_t pause_ns;	    /* an ordinary thread until then; 0: is none */
+	uint64_t at_ns, cpu_ns; /* when it was looked at last, and what the thread had used then */
+	uint64_t credit_ns;	/* what it may use */
 };
 
 /* In the thread, at its start. */
