@@ -26,8 +26,10 @@ static int may(const struct quota *q, pid_t pid, uid_t uid)
 	unsigned of_pid = 0, of_uid = 0;
 
 	for (unsigned i = 0; i < q->n; i++) {
-		of_pid += q->of[i].pid == pid;
-		of_uid += q->of[i].uid == uid;
+		if (q->of[i].uid != uid)
+			continue;
+		of_uid++;
+		of_pid += q->of[i].pid == pid; /* others' are of who had this number before, and left children */
 	}
 	if (of_pid >= FAMILIES_PID_MAX)
 		return -EUSERS;
