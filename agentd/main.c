@@ -120,18 +120,23 @@ static void on_term(struct ev_loop *loop, ev_signal *w, int events)
 	stop(w->data);
 }
 
-/* All processes are judged anew. */
-static int reload_rules(struct agent *a, const struct conf *fresh, char err[static POLICY_ERR])
+/* All processes are judged anew. Who attaches meanwhile does not wait until the new rules are made. */
+static int reload_rules(struct agent *a, const struct conf *conf, char err[static POLICY_ERR])
 {
-	int ret;
+	struct policy old, fresh;
+	int ret = policy_make(&fresh, &a->policy, conf->rules, err);
 
+	if (ret)
+		return ret;
 	if (a->conf.interface)
 		attach_lock(&a->attach);
-	ret = policy_load(&a->policy, fresh->rules, err);
-	a->lane.rules += !ret;
+	old = a->policy;
+	a->policy = fresh;
+	a->lane.rules++;
 	if (a->conf.interface)
 		attach_unlock(&a->attach);
-	return ret;
+	policy_free(&old);
+	return 0;
 }
 
 /* What can change without a restart: how new connections are shown, and which processes are tapped. */

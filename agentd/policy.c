@@ -254,21 +254,33 @@ static bool program_of(const char *exe, char ret[static HELPER_PATH_MAX])
 	return true;
 }
 
+int policy_make(struct policy *ret, const struct policy *old, const struct opt_list list[static POLICY_LISTS],
+		char err[static POLICY_ERR])
+{
+	char own[HELPER_PATH_MAX] = "";
+	int err_no = 0;
+
+	*ret = (struct policy){.of_user = false};
+	for (unsigned l = 0; l < POLICY_LISTS; l++)
+		for (size_t i = 0; i < list[l].n && !err_no; i++)
+			err_no = add(ret, old, (enum policy_list)l, list[l].item[i], err);
+	if (readlink("/proc/self/exe", own, sizeof(own) - 1) > 0)
+		(void)program_of(own, ret->own);
+	if (err_no)
+		policy_free(ret);
+	return err_no;
+}
+
 int policy_load(struct policy *p, const struct opt_list list[static POLICY_LISTS], char err[static POLICY_ERR])
 {
-	struct policy fresh = {.of_user = false};
-	char own[HELPER_PATH_MAX] = "";
-	int ret = 0;
+	struct policy fresh;
+	int ret = policy_make(&fresh, p, list, err);
 
-	for (unsigned l = 0; l < POLICY_LISTS; l++)
-		for (size_t i = 0; i < list[l].n && !ret; i++)
-			ret = add(&fresh, p, (enum policy_list)l, list[l].item[i], err);
-	if (readlink("/proc/self/exe", own, sizeof(own) - 1) > 0)
-		(void)program_of(own, fresh.own);
-	policy_free(ret ? &fresh : p);
-	if (!ret)
-		*p = fresh;
-	return ret;
+	if (ret)
+		return ret;
+	policy_free(p);
+	*p = fresh;
+	return 0;
 }
 
 void policy_free(struct policy *p)

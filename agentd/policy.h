@@ -15,7 +15,8 @@
  *   cgroup:GLOB  that path as a whole: cgroup:/user.slice/ and what follows
  *
  * Path and control group are in part the process's own choice (a user may start what he likes, in a namespace of his
- * own): the rules keep the tap away from programs, they do not force it upon somebody. Pure but for policy_load(). */
+ * own): the rules keep the tap away from programs, they do not force it upon somebody. Pure but for policy_load() and
+ * policy_make(). */
 #ifndef TLSTAP_POLICY_H
 #define TLSTAP_POLICY_H
 
@@ -58,6 +59,12 @@ struct policy_answer {
 	bool isolate;			/* its children are not */
 	char why[POLICY_RULE_MAX + 64]; /* ends the sentence "it is (not) tapped: ..." */
 };
+
+/* Make *@ret of the three lists of rules; what @old, which it may replace, found where we may not look any more, counts.
+ * This may take long: it asks for users and follows links. Returns 0, -EINVAL, -E2BIG, or why a path cannot be looked
+ * up, with one line in @err; *@ret is empty then. */
+int policy_make(struct policy *ret, const struct policy *old, const struct opt_list list[static POLICY_LISTS],
+		char err[static POLICY_ERR]);
 
 /* Make @p of the three lists of rules. Returns 0, or -EINVAL, -E2BIG, or why a path cannot be looked up, with one line
  * in @err; @p is then as it was. What it held before is freed on success: zeroed at first. */
