@@ -429,6 +429,40 @@ bool resolve_learn(void)
 
 /* --- lookups by name ------------------------------------------------------------------------------- */
 
+/* Has @o what each TLS library of a kind has? Something else, with one function of such a name, is left alone: it can
+ * still be unloaded. */
+static bool looks_whole(const struct object *o)
+{
+	static const char *const names[][3] = {{"SSL_write", "SSL_accept", "SSL_free"},
+					       {"gnutls_record_recv", "gnutls_handshake", "gnutls_deinit"}};
+	void *h = o->found && *o->name ? old_dlopen(o->name, RTLD_LAZY | RTLD_NOLOAD) : NULL;
+	bool whole = false;
+
+	for (unsigned kind = 0; h && kind < 2; kind++) {
+		bool all = true;
+
+		for (unsigned i = 0; i < 3; i++) {
+			uintptr_t p = (uintptr_t)old_dlsym(h, names[kind][i]);
+
+			all &= p >= o->lo && p < o->hi;
+		}
+		whole |= all;
+	}
+	if (h)
+		(void)old_dlclose(h);
+	return whole;
+}
+
+/* The same of one that was met, be it for its file's name. */
+static bool is_whole(const struct tls_lib *lib)
+{
+	if (lib->facts == &gnutls_facts)
+		return inside(lib, (uintptr_t)lib->gnutls_record_recv) &&
+		       inside(lib, (uintptr_t)lib->gnutls_handshake) && inside(lib, (uintptr_t)lib->gnutls_deinit);
+	return inside(lib, (uintptr_t)lib->SSL_write) && inside(lib, (uintptr_t)lib->SSL_accept) &&
+	       inside(lib, (uintptr_t)lib->SSL_free);
+}
+
 const struct tls_lib *resolve_meet(const void *found, const void *ra)
 {
 	struct object o;
@@ -440,10 +474,10 @@ const struct tls_lib *resolve_meet(const void *found, const void *ra)
 		if (inside(&libs[i], (uintptr_t)found))
 			return &libs[i];
 	(void)resolve_learn();
-	if (resolve_inside(ra))
+	if (resolve_inside(ra) || !old_dlopen || !old_dlsym || !old_dlclose)
 		return NULL;
 	o = object_at(found);
-	return lib_of(&o);
+	return looks_whole(&o) ? lib_of(&o) : NULL;
 }
 
 /* The libraries whose functions were given out, of OpenSSL's kind and of GnuTLS's. */
@@ -459,7 +493,7 @@ bool resolve_give(const struct tls_lib *lib)
 	const struct tls_lib *_Atomic *slot = given_of(lib->facts);
 	const struct tls_lib *none = NULL;
 
-	return slot && (atomic_compare_exchange_strong(slot, &none, lib) || none->lo == lib->lo);
+	return slot && is_whole(lib) && (atomic_compare_exchange_strong(slot, &none, lib) || none->lo == lib->lo);
 }
 
 /* --- calls ----------------------------------------------------------------------------------------- */

@@ -48,8 +48,9 @@ bool resolve_inside(const void *ra);
  * library or libtlstap. */
 const struct tls_lib *resolve_meet(const void *found, const void *ra);
 
-/* May wrappers be given to those who look the functions of @lib up by name? Yes for the first library of its kind, of
- * those kinds for which resolve() finds it without a handle that tells it or a caller that is linked with it. */
+/* May wrappers be given to those who look the functions of @lib up by name? Yes for the first library of its kind that has
+ * more than one function of such a name, of those kinds for which resolve() finds it without a handle that tells it or a
+ * caller that is linked with it. */
 bool resolve_give(const struct tls_lib *lib);
 
 /* The library that made @handle, of those met; NULL: it is none of theirs. */

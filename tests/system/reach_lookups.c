@@ -5,7 +5,7 @@
  *   reach_lookups FOLDER unwind  a thread ends inside a dlsym() that reach_other.so interposes
  *   reach_lookups FOLDER storm   threads look up while the process forks
  *
- * FOLDER has own.so, which is no TLS library but has an SSL_read(). */
+ * FOLDER has own.so and gone.so, which are no TLS libraries but have an SSL_read(). */
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
@@ -55,6 +55,19 @@ static void *load(const char *file)
 	return h;
 }
 
+static void look_and_unload(const char *folder)
+{
+	char path[4096];
+	void *gone;
+
+	snprintf(path, sizeof(path), "%s/gone.so", folder);
+	gone = load(path);
+	look("gone", gone, "SSL_read");
+	dlclose(gone);
+	printf("gone.so: %s\n", dlopen(path, RTLD_NOW | RTLD_NOLOAD) ? "is there" : "unloaded");
+	(void)dlerror();
+}
+
 static void *ssl;
 
 static void lookups(const char *folder)
@@ -77,6 +90,8 @@ static void lookups(const char *folder)
 
 	snprintf(path, sizeof(path), "%s/own.so", folder);
 	own = load(path);
+	look("first", own, "SSL_read");
+	look_and_unload(folder);
 	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		look("ssl", ssl, names[i]);
 		look("own", own, names[i]);
