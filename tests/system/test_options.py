@@ -184,6 +184,18 @@ def test_manual_names_what_is_counted():
     assert not counters - words("docs", "man", "agentd.8")
 
 
+def test_manual_names_who_is_never_tapped():
+    with open(os.path.join(ROOT, "agentd", "policy.c"), encoding="ascii") as f:
+        listed = f.read().split("[] = {", 1)[1].split("\n};", 1)[0]
+    names = [name for name in re.findall(r'"([^"]+)"', listed) if "/" not in name]
+    assert {"init", "sshd", "runc"} <= set(names)
+    with open(os.path.join(ROOT, "docs", "man", "agentd.8"), encoding="ascii") as f:
+        section = f.read().split("Never tapped,", 1)[1].split(".Ss Where to", 1)[0]
+    known = set(re.split(r"[\s,()]+", section))
+    known.update({"agentd", "receiverd"})
+    assert not set(names) - known
+
+
 def test_architecture_names_all_sources():
     known = words("docs", "architecture.md")
     for folder in ("agentd", "common", "libtlstap", "receiverd"):
