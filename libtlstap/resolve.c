@@ -33,8 +33,9 @@ __asm__(".symver old_dlclose, dlclose@" OLDEST);
  * to 3.1 and LibreSSL, the 3rd and 4th since OpenSSL 3.2; to the cipher suite the 3rd and 4th since GnuTLS 3.6,
  * once the peer's hello is known. */
 #define WORDS 4u
-#define SITES 256u /* call sites remembered; a power of two */
-#define WAYS 4u	   /* places for each; a power of two */
+#define NAMES_MAX 48u /* functions of one kind of library */
+#define SITES 256u    /* call sites remembered; a power of two */
+#define WAYS 4u	      /* places for each; a power of two */
 
 static struct tls_lib libs[LIBS]; /* two threads that meet one library at once may each add it: harmless */
 static _Atomic uint32_t libs_n;	  /* entries given out */
@@ -268,6 +269,11 @@ static void *bind(const struct object *from, const char *name, const char *versi
 	return sym;
 }
 
+static inline bool has(const struct object *o, const void *p)
+{
+	return (uintptr_t)p >= o->lo && (uintptr_t)p < o->hi;
+}
+
 static inline bool inside(const struct tls_lib *lib, uintptr_t p)
 {
 	return p >= lib->lo && p < lib->hi;
@@ -293,42 +299,69 @@ static bool serves(const struct tls_lib *lib, const struct tls_facts *kind)
 	return lib->facts == kind || (kind == &crypto_facts && lib->BIO_read) || (kind == &nspr_facts && lib->PR_Read);
 }
 
-/* A name that is found by handle @h may be one of a library that this one needs: libgnutls-openssl has SSL_read() of
- * its own, libgnutls-dane has nothing. */
-static void fill(struct tls_lib *lib, void *h)
+/* The names of each kind: hooks, and what is asked. A libssl has those of its libcrypto, a libssl3 of its libnspr4. */
+#define OPENSSL_NAMES(HOOK, ASK) OPENSSL_HOOKS(HOOK) BIO_HOOKS(HOOK) OPENSSL_ASKS(ASK)
+#define CRYPTO_NAMES(HOOK, ASK) BIO_HOOKS(HOOK)
+#define GNUTLS_NAMES(HOOK, ASK) GNUTLS_HOOKS(HOOK) GNUTLS_ASKS(ASK)
+#define NSS_NAMES(HOOK, ASK) NSPR_HOOKS(HOOK) NSS_ASKS(ASK)
+#define NSPR_NAMES(HOOK, ASK) NSPR_HOOKS(HOOK)
+#define MBEDTLS_NAMES(HOOK, ASK) MBEDTLS_HOOKS(HOOK) MBEDTLS_ASKS(ASK)
+#define WOLFSSL_NAMES(HOOK, ASK) WOLFSSL_HOOKS(HOOK) WOLFSSL_ASKS(ASK)
+
+/* An object is of the first kind whose sign is a function of its own. By its handle those of libraries that it needs are
+ * found, too: libgnutls-openssl has SSL_read() of its own, libgnutls-dane has nothing. */
+#define KINDS(KIND)                                          \
+	KIND(gnutls_facts, gnutls_record_send, GNUTLS_NAMES) \
+	KIND(nss_facts, SSL_ImportFD, NSS_NAMES)             \
+	KIND(nspr_facts, PR_Read, NSPR_NAMES)                \
+	KIND(openssl_facts, SSL_read, OPENSSL_NAMES)         \
+	KIND(mbedtls_facts, mbedtls_ssl_read, MBEDTLS_NAMES) \
+	KIND(wolfssl_facts, wolfSSL_read, WOLFSSL_NAMES)     \
+	KIND(crypto_facts, BIO_read, CRYPTO_NAMES)
+
+/* What was found of an object, until there is an entry for it: much smaller than one. */
+struct findings {
+	const struct tls_facts *facts;
+	void *names[NAMES_MAX]; /* in the order of the kind's names */
+};
+
+static void look_up(const struct object *o, void *h, struct findings *f)
 {
-#define FILL_HOOK(ret, name, args, fail) lib->name = (ret(*) args)old_dlsym(h, #name);
-#define FILL_ASK(ret, name, args) lib->name = (ret(*) args)old_dlsym(h, #name);
-	if (inside(lib, (uintptr_t)old_dlsym(h, "gnutls_record_send"))) {
-		lib->facts = &gnutls_facts;
-		GNUTLS_HOOKS(FILL_HOOK)
-		GNUTLS_ASKS(FILL_ASK)
-	} else if (inside(lib, (uintptr_t)old_dlsym(h, "SSL_ImportFD"))) { /* with what it needs: libnspr4 */
-		lib->facts = &nss_facts;
-		NSPR_HOOKS(FILL_HOOK)
-		NSS_ASKS(FILL_ASK)
-	} else if (inside(lib, (uintptr_t)old_dlsym(h, "PR_Read"))) {
-		lib->facts = &nspr_facts;
-		NSPR_HOOKS(FILL_HOOK)
-	} else if (inside(lib, (uintptr_t)old_dlsym(h, "SSL_read"))) {
-		lib->facts = &openssl_facts;
-		OPENSSL_HOOKS(FILL_HOOK)
-		BIO_HOOKS(FILL_HOOK)
-		OPENSSL_ASKS(FILL_ASK)
-	} else if (inside(lib, (uintptr_t)old_dlsym(h, "mbedtls_ssl_read"))) {
-		lib->facts = &mbedtls_facts;
-		MBEDTLS_HOOKS(FILL_HOOK)
-		MBEDTLS_ASKS(FILL_ASK)
-	} else if (inside(lib, (uintptr_t)old_dlsym(h, "wolfSSL_read"))) {
-		lib->facts = &wolfssl_facts;
-		WOLFSSL_HOOKS(FILL_HOOK)
-		WOLFSSL_ASKS(FILL_ASK)
-	} else if (inside(lib, (uintptr_t)old_dlsym(h, "BIO_read"))) {
-		lib->facts = &crypto_facts;
-		BIO_HOOKS(FILL_HOOK)
+	unsigned n = 0;
+
+#define LOOK_HOOK(ret, name, args, fail) f->names[n++] = old_dlsym(h, #name);
+#define LOOK_ASK(ret, name, args) f->names[n++] = old_dlsym(h, #name);
+#define HOOK_ONE(ret, name, args, fail) +1
+#define ASK_ONE(ret, name, args) +1
+#define LOOK(kind, sign, names_of)                                                                 \
+	_Static_assert(0 names_of(HOOK_ONE, ASK_ONE) <= NAMES_MAX, "there is room for all names"); \
+	if (!f->facts && has(o, old_dlsym(h, #sign))) {                                            \
+		f->facts = &kind;                                                                  \
+		names_of(LOOK_HOOK, LOOK_ASK)                                                      \
 	}
-#undef FILL_HOOK
+	KINDS(LOOK)
+#undef LOOK
+#undef ASK_ONE
+#undef HOOK_ONE
+#undef LOOK_ASK
+#undef LOOK_HOOK
+}
+
+static void fill(struct tls_lib *lib, const struct findings *f)
+{
+	unsigned n = 0;
+
+	lib->facts = f->facts;
+#define FILL_HOOK(ret, name, args, fail) lib->name = (ret(*) args)f->names[n++];
+#define FILL_ASK(ret, name, args) lib->name = (ret(*) args)f->names[n++];
+#define FILL(kind, sign, names_of)            \
+	if (f->facts == &kind) {              \
+		names_of(FILL_HOOK, FILL_ASK) \
+	}
+	KINDS(FILL)
+#undef FILL
 #undef FILL_ASK
+#undef FILL_HOOK
 }
 
 static const struct tls_lib *known(uintptr_t lo)
@@ -344,7 +377,7 @@ static const struct tls_lib *known(uintptr_t lo)
 static const struct tls_lib *lib_of(const struct object *o)
 {
 	const struct tls_lib *lib = o->found ? known(o->lo) : NULL;
-	struct tls_lib fresh = {.lo = o->lo, .hi = o->hi};
+	struct findings found = {.facts = NULL};
 	uint32_t n;
 	void *h;
 
@@ -353,17 +386,17 @@ static const struct tls_lib *lib_of(const struct object *o)
 	h = old_dlopen(o->name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
 	if (!h)
 		return NULL;
-	fill(&fresh, h);
-	if (!fresh.facts)
-		fresh.hi = fresh.lo; /* known, but nothing is inside */
-	fresh.soname = soname_of(o); /* valid for ever, as the object is */
-	lib = known(o->lo);	     /* another thread may have been quicker */
+	look_up(o, h, &found);
+	lib = known(o->lo); /* another thread may have been quicker */
 	if (lib || atomic_load_explicit(&libs_n, memory_order_relaxed) >= LIBS)
 		return lib;
 	n = atomic_fetch_add_explicit(&libs_n, 1, memory_order_relaxed);
 	if (n >= LIBS)
 		return NULL;
-	libs[n] = fresh;
+	fill(&libs[n], &found);
+	libs[n].lo = o->lo;
+	libs[n].hi = found.facts ? o->hi : o->lo; /* known, but nothing is inside */
+	libs[n].soname = soname_of(o);		  /* valid for ever, as the object is */
 	atomic_store_explicit(&libs_ready[n], true, memory_order_release);
 	return &libs[n];
 }
