@@ -84,7 +84,7 @@ struct attach {
 	_Atomic uint64_t limited;   /* of refused: had too many mappings already */
 	_Atomic uint64_t hasty;	    /* of attached: served before it was known that their namespace is open */
 	_Atomic uint64_t denied;    /* by the rules, or because all taps are switched off */
-	_Atomic uint64_t unseen;    /* of refused: could not be looked at in time */
+	_Atomic uint64_t unseen;    /* of refused: not looked at in time, or too many waited for it */
 	_Atomic uint64_t left;	    /* of refused: did not wait any more */
 };
 

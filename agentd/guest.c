@@ -382,39 +382,65 @@ static struct guest *free_place(struct attach *a)
 	return NULL;
 }
 
-/* A place for a guest of @uid. Whoever asks does so at once, so that the oldest silent one goes: of @uid itself if
- * these are many; if all places are taken, of the user who has most. */
+/* The oldest guest of @uid who awaits nothing else: 0: who has not asked. NULL: there is none. */
+static struct guest *oldest_of(struct attach *a, uid_t uid, unsigned awaits)
+{
+	struct guest *oldest = NULL;
+
+	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++) {
+		struct guest *g = &a->guest[i];
+
+		if (g->fd != -1 && g->uid == uid && g->awaits == awaits && (!oldest || g->number < oldest->number))
+			oldest = g;
+	}
+	return oldest;
+}
+
+/* Whoever asks does so at once: the oldest silent one goes, or has its mapping now if that is all it waits for. Not
+ * who is being looked at: he will have his answer sooner than a newcomer, and many of one user would have each
+ * other's looks thrown away, while others wait for these. */
+static struct guest *make_place(struct attach *a, uid_t uid)
+{
+	struct guest *g;
+
+	while ((g = oldest_of(a, uid, 0))) {
+		if (serve(g)) /* it has asked meanwhile */
+			return g;
+		if (g->awaits)
+			continue;
+		a->refused++;
+		a->dismissed++;
+		guest_dismiss(g);
+		return g;
+	}
+	g = oldest_of(a, uid, AWAITS_NETNS);
+	if (g) {
+		give_up_waiting(g);
+		guest_dismiss(g);
+	}
+	return g;
+}
+
+/* A place for a guest of @uid, or NULL. One of @uid's own if these are many; if all are taken, of the user who has
+ * most. */
 static struct guest *place_for(struct attach *a, uid_t uid)
 {
-	struct guest *g = free_place(a), *oldest = NULL;
+	struct guest *g = free_place(a);
 	unsigned most = 0;
 
 	if (uid && guests_of(a, uid) >= ATTACH_GUESTS_UID_MAX)
-		g = NULL;
-	else if (!g)
-		for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++) {
-			unsigned n = guests_of(a, a->guest[i].uid);
-
-			if (n > most) {
-				most = n;
-				uid = a->guest[i].uid;
-			}
-		}
+		return make_place(a, uid);
 	if (g)
 		return g;
-	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++)
-		if (a->guest[i].fd != -1 && a->guest[i].uid == uid && (!oldest || a->guest[i].number < oldest->number))
-			oldest = &a->guest[i];
-	if (!oldest->awaits && serve(oldest)) /* it may have asked meanwhile */
-		return oldest;
-	if (oldest->awaits) {
-		give_up_waiting(oldest);
-	} else {
-		a->refused++;
-		a->dismissed++;
+	for (unsigned i = 0; i < ATTACH_GUESTS_MAX; i++) {
+		unsigned n = guests_of(a, a->guest[i].uid);
+
+		if (n > most) {
+			most = n;
+			uid = a->guest[i].uid;
+		}
 	}
-	guest_dismiss(oldest);
-	return oldest;
+	return make_place(a, uid);
 }
 
 /* Who connected: the kernel's own descriptor of it, or, before Linux 6.5, of who has its number now. */
@@ -433,6 +459,13 @@ static void let_in(struct attach *a, int fd, int pidfd, pid_t pid, uid_t uid)
 	struct guest *g = place_for(a, uid);
 	struct ev_loop *loop = a->loop;
 
+	if (!g) {
+		a->refused++;
+		a->unseen++;
+		close(fd);
+		close(pidfd);
+		return;
+	}
 	g->attach = a;
 	g->fd = fd;
 	g->pidfd = pidfd;

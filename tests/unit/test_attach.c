@@ -294,10 +294,13 @@ static void test_guests_that_wait_are_bounded(void **state)
 	begin();
 	at.netns_all = true;
 	first = come(getpid(), 1000, true);
-	for (unsigned i = 0; i < ATTACH_GUESTS_UID_MAX; i++)
+	for (unsigned i = 0; i < ATTACH_GUESTS_UID_MAX; i++) /* a silent one goes first */
 		(void)come(getpid(), 1000, false);
+	assert_true(answer_to(first) == -1 && at.hasty == 0 && at.dismissed == 1);
+	for (unsigned i = 0; i < ATTACH_GUESTS_UID_MAX; i++)
+		(void)come(getpid(), 1000, true);
 	assert_int_equal(answer_to(first), 1);
-	assert_true(at.guests == ATTACH_GUESTS_UID_MAX && at.hasty == 1 && at.dismissed == 0);
+	assert_true(at.guests == ATTACH_GUESTS_UID_MAX && at.hasty == 1 && at.dismissed == ATTACH_GUESTS_UID_MAX);
 	finish();
 }
 
@@ -355,7 +358,7 @@ static void test_is_looked_at_first(void **state)
 
 static void test_who_cannot_be_looked_at_is_let_go(void **state)
 {
-	int late, busy, first;
+	int late, busy;
 
 	(void)state;
 	begin_with("uid:7");
@@ -368,11 +371,31 @@ static void test_who_cannot_be_looked_at_is_let_go(void **state)
 	look_full = true;
 	busy = come(getpid(), 1000, true);
 	assert_true(answer_to(busy) == 0 && at.unseen == 2);
-	look_full = false;
-	first = come(getpid(), 1000, true); /* and whose place another one needs */
-	for (unsigned i = 0; i < ATTACH_GUESTS_UID_MAX; i++)
-		(void)come(getpid(), 1000, false);
-	assert_true(answer_to(first) == 0 && at.unseen == 3 && at.attached == 0);
+	assert_int_equal(at.attached, 0);
+	finish();
+}
+
+/* However many of one user come, no more of them are being looked at, and those are. */
+static void test_looks_are_not_thrown_away(void **state)
+{
+	int first, last = -1;
+	uint64_t look;
+
+	(void)state;
+	begin_with("uid:7");
+	first = come(getpid(), 1000, true);
+	look = look_cookie;
+	for (unsigned i = 0; i < 2 * ATTACH_GUESTS_UID_MAX; i++)
+		last = come(getpid(), 1000, true);
+	assert_true(looks == ATTACH_GUESTS_UID_MAX && at.guests == ATTACH_GUESTS_UID_MAX);
+	assert_true(answer_to(first) == -1 && answer_to(last) == -2 && at.unseen == ATTACH_GUESTS_UID_MAX + 1);
+	look_answer(look, HELPER_R_OK, "/bin/yes");
+	assert_int_equal(answer_to(first), 1);
+	last = come(getpid(), 1000, true); /* in its place */
+	assert_int_equal(answer_to(last), -1);
+	last = come(getpid(), 1001, true); /* others have theirs */
+	look_answer(look_cookie, HELPER_R_OK, "/bin/yes");
+	assert_int_equal(answer_to(last), 1);
 	finish();
 }
 
@@ -520,6 +543,7 @@ int main(void)
 		cmocka_unit_test(test_guests_that_wait_are_bounded),
 		cmocka_unit_test(test_is_looked_at_first),
 		cmocka_unit_test(test_who_cannot_be_looked_at_is_let_go),
+		cmocka_unit_test(test_looks_are_not_thrown_away),
 		cmocka_unit_test(test_look_and_namespace),
 		cmocka_unit_test(test_nobody_is_served_who_has_left),
 		cmocka_unit_test(test_switched_off),
