@@ -34,12 +34,15 @@ int realtime_leave(int nice)
 	return syscall(SYS_sched_setattr, 0, &attr, 0) == -1 ? -errno : 0;
 }
 
-/* Flooded, it has no larger share than others: not by its niceness either, which does not count while it is on. */
+/* Flooded, it has no larger share than others: not by its niceness either, which does not count while it is on. Only
+ * where there is no way back (RLIMIT_RTPRIO could not be raised) it keeps that: it will not be more any more. */
 static int leave(void)
 {
 	int nice = getpriority(PRIO_PROCESS, 0);
+	struct rlimit again;
+	bool back = geteuid() == 0 || (getrlimit(RLIMIT_RTPRIO, &again) == 0 && again.rlim_cur);
 
-	return realtime_leave(nice > 0 ? nice : 0);
+	return realtime_leave(nice > 0 || !back ? nice : 0);
 }
 
 static void turn(struct realtime *r, bool on)
