@@ -24,7 +24,7 @@ EARLY = "GET /early HTTP/1.1\r\nHost: snippet.test\r\n\r\n"
 CALLS = {
     "boringssl": ["fd", "nonblock", "peek", "implicit", "half", "memory", "sslbio", "clear", "probe", "silly"],
     "mbedtls": ["net", "timeout", "late", "own", "nonblock", "again", "step", "implicit", "half", "renegotiate",
-                "reset", "abandon", "silly"],
+                "reset", "abandon", "debug", "silly"],
     "wolfssl": ["fd", "sendrecv", "writev", "nonblock", "peek", "implicit", "negotiate", "half", "own", "clear",
                 "silly"],
     "standin": ["fd", "nonblock", "clear", "probe"],

@@ -4,8 +4,8 @@
  *      where the descriptor will be before there is one), own (functions of the program);
  *      or (by net) nonblock, again (as that, and a call that is repeated is given no data), step (by step), implicit
  *      (handshake), half (one side is silent early), renegotiate, reset (five connections of one context), abandon
- *      (likewise, but the context is made anew and never freed), dtls (two lines), silly (arguments that make no
- *      sense) */
+ *      (likewise, but the context is made anew and never freed), debug (it hears the library's debug messages),
+ *      dtls (two lines), silly (arguments that make no sense) */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <mbedtls/ctr_drbg.h>
+#include <mbedtls/debug.h>
 #include <mbedtls/entropy.h>
 #include <mbedtls/error.h>
 #include <mbedtls/net_sockets.h>
@@ -39,6 +40,17 @@ static void must(int ret, const char *what)
 {
 	if (ret < 0)
 		other_die(what, ret);
+}
+
+/* Messages of the randoms, and how many of them were not as they should be. */
+static unsigned randoms, odd;
+
+static void on_message(void *arg, int level, const char *file, int line, const char *text)
+{
+	if (!strstr(text, "hello, random bytes"))
+		return;
+	randoms++;
+	odd += arg != &randoms || level != 3 || !strstr(file, "ssl_") || line <= 0;
 }
 
 static int parse_key(const char *file)
@@ -69,6 +81,10 @@ static void init(void)
 	mbedtls_ssl_conf_rng(&conf, mbedtls_ctr_drbg_random, &drbg);
 	mbedtls_ssl_conf_dtls_cookies(&conf, NULL, NULL, NULL);
 	mbedtls_ssl_conf_renegotiation(&conf, MBEDTLS_SSL_RENEGOTIATION_ENABLED);
+	if (other_is("debug")) {
+		mbedtls_ssl_conf_dbg(&conf, on_message, &randoms);
+		mbedtls_debug_set_threshold(3);
+	}
 	if (!other_server)
 		return;
 	must(mbedtls_x509_crt_parse_file(&cert, other_file("SNIP_CERT")), "certificate");
@@ -266,6 +282,8 @@ int main(int argc, char **argv)
 			must(mbedtls_ssl_setup(&context, &conf), "setup");
 		}
 	}
+	if (other_is("debug"))
+		printf("messages of randoms %u, odd %u\n", randoms, odd);
 	mbedtls_ssl_free(&context);
 	mbedtls_ssl_config_free(&conf);
 	mbedtls_x509_crt_free(&cert);
