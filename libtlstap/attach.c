@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -206,8 +207,8 @@ static int take_fd(struct msghdr *msg)
 	return fd;
 }
 
-/* Ask for a mapping. Returns the memfd, or -1. */
-static int request(int s, uint64_t *ret_size)
+/* Ask for a mapping, for @ms. Returns the memfd, or -1. */
+static int request(int s, int ms, uint64_t *ret_size)
 {
 	struct attach_request req = {.magic = ATTACH_MAGIC, .abi = ATTACH_ABI, .pid = getpid()};
 	struct attach_reply reply = {.magic = 0};
@@ -227,7 +228,7 @@ static int request(int s, uint64_t *ret_size)
 
 	if (getsockopt(s, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0 || !trusted(peer.uid))
 		return -1;
-	if (send(s, &req, sizeof(req), MSG_NOSIGNAL) != (ssize_t)sizeof(req) || poll(&wait, 1, ATTACH_WAIT_MS) != 1)
+	if (send(s, &req, sizeof(req), MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof(req) || poll(&wait, 1, ms) != 1)
 		return -1;
 	if (recvmsg(s, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) == -1)
 		return -1;
@@ -273,11 +274,34 @@ static __attribute__((noinline)) int open_page(struct sockaddr_un *addr)
 	return -1;
 }
 
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	if (syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now) != 0)
+		return 0;
+	return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
+}
+
+/* Others may have filled the queue: who waits in it gets his turn, but who does not wait would not get in at all as long
+ * as somebody fills it up again. Returns how many ms may still be waited, 0: not connected. */
+static int reach(int s, const struct sockaddr_un *addr)
+{
+	const struct timeval soon = {.tv_usec = ATTACH_WAIT_MS / 2 * 1000};
+	uint64_t begun = now_ms(), waited;
+
+	if (setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof(soon)) != 0 ||
+	    connect(s, (const struct sockaddr *)addr, sizeof(*addr)) != 0)
+		return 0;
+	waited = now_ms() - begun;
+	return waited < ATTACH_WAIT_MS ? ATTACH_WAIT_MS - (int)waited : 1;
+}
+
 static __attribute__((noinline)) bool attach_now(const struct sockaddr_un *addr, int page)
 {
 	uint64_t size = 0;
 	void *own;
-	int s, fd = -1;
+	int s, ms, fd = -1;
 	bool ok;
 
 	if (!present(page) || is_cramped())
@@ -286,11 +310,12 @@ static __attribute__((noinline)) bool attach_now(const struct sockaddr_un *addr,
 	if (own == MAP_FAILED)
 		return false;
 	ok = madvise(own, 4096, MADV_WIPEONFORK) == 0; /* Linux 4.14 */
-	s = ok ? above_standard(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) : -1;
+	s = ok ? above_standard(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)) : -1;
 	if (s != -1) {
 		busy_fd[0] = s;
-		if (connect(s, (const struct sockaddr *)addr, sizeof(*addr)) == 0)
-			fd = busy_fd[1] = request(s, &size);
+		ms = reach(s, addr);
+		if (ms)
+			fd = busy_fd[1] = request(s, ms, &size);
 		busy_fd[0] = -1;
 		(void)close(s);
 	}

@@ -179,12 +179,16 @@ def odd_descriptor(what):
     return fd
 
 
+def wire_format():
+    with open(os.path.join(ROOT, "common", "attach.h"), encoding="ascii") as f:
+        return (int(n.rstrip("u"), 0) for n in re.findall(r"#define ATTACH_(?:MAGIC|ABI) (\w+)", f.read()))
+
+
 @pytest.mark.parametrize("what", ["memfd none", "memfd grow", "memfd both", "short both", "directory", "zeroes", "pipe",
                                   "file", "nothing"])
 def test_whatever_agentd_hands_out(what, net, scratch):
     """Only a sealed memfd of the size that was said is mapped, and used only if it looks like one."""
-    with open(os.path.join(ROOT, "common", "attach.h"), encoding="ascii") as f:
-        magic, abi = (int(n.rstrip("u"), 0) for n in re.findall(r"#define ATTACH_(?:MAGIC|ABI) (\w+)", f.read()))
+    magic, abi = wire_format()
     folder = tempfile.mkdtemp(dir=scratch)
     page, path = os.path.join(folder, "state"), os.path.join(folder, "sock")
     handed_out = []
@@ -218,3 +222,44 @@ def test_whatever_agentd_hands_out(what, net, scratch):
             return handed_out
         wait_for(tapped)
         listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_others_fill_the_queue(net, scratch):
+    """Who cannot get in at once waits for his turn: others who fill the queue all the time do not keep him out."""
+    magic, abi = wire_format()
+    folder = tempfile.mkdtemp(dir=scratch)
+    page, path = os.path.join(folder, "state"), os.path.join(folder, "sock")
+    came, over = [], threading.Event()
+
+    def push():
+        while not over.is_set():
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+                try:
+                    other.connect(path)
+                except OSError:
+                    return
+
+    def serve(listener):
+        while not over.wait(0.002):
+            guest = listener.accept()[0]
+            pid = struct.unpack("iII", guest.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+            guest.close()
+            if pid != os.getpid():
+                came.append(pid)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        listener.settimeout(10)
+        threads = [threading.Thread(target=push, daemon=True) for _ in range(2)]
+        threads.append(threading.Thread(target=serve, args=(listener,), daemon=True))
+        for thread in threads:
+            thread.start()
+        for _ in range(100):
+            with open(page, "wb") as f:
+                f.write(struct.pack("=IIQII", magic, abi, time.monotonic_ns(), 0, 0))
+            run([snippet("storm_process"), "once", 0], ns=net.server, env=environment(tap=True, TLSTAP_SOCKET=path))
+            if len(came) >= 10:
+                break
+        over.set()
+    assert len(came) >= 10
