@@ -283,8 +283,8 @@ static uint64_t now_ms(void)
 	return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
 }
 
-/* Others may have filled the queue: who waits in it gets his turn, but who does not wait would not get in at all as long
- * as somebody fills it up again. Returns how many ms may still be waited, 0: not connected. */
+/* Others may have filled the queue: who waits in it gets his turn, but who does not wait would not get in at all as
+ * long as somebody fills it up again. Returns how many ms may still be waited, 0: not connected. */
 static int reach(int s, const struct sockaddr_un *addr)
 {
 	const struct timeval soon = {.tv_usec = ATTACH_WAIT_MS / 2 * 1000};
